@@ -1,0 +1,1 @@
+"""How output tensors become a tool's result, one module per decoder."""

@@ -1,0 +1,1 @@
+"""How a tool's arguments become tensors, one module per kind of input."""

@@ -1,0 +1,98 @@
+"""What server and engine say to each other over a lane: one request, one reply, each a tagged struct in MessagePack."""
+
+from typing import Any
+
+import msgspec
+
+from edge_mcp.repository.manifest import Manifest
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """A model's input or output: its name, Open Inference Protocol datatype (`FP32`, `INT8` …) and shape (-1: dynamic)."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """The inputs and outputs of a model file, in the file's order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class ModelSpec(msgspec.Struct, frozen=True):
+    """All that the engine needs to serve a model. `key` names it on the channel; `schema` is its tool's `inputSchema`."""
+
+    key: str
+    folder: str
+    manifest: Manifest
+    schema: dict[str, Any]
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One call's arguments as the peer encoded them (`encoding`: json), and the folders that its `file:` paths may name."""
+
+    arguments: bytes
+    encoding: str = "json"
+    roots: tuple[str, ...] = ()
+
+
+class Describe(msgspec.Struct, frozen=True, tag="describe"):
+    """Read the signature of the model file at `path`; answered by `Described`."""
+
+    path: str
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Verify, load and warm up a model; answered by `Loaded`."""
+
+    model: ModelSpec
+
+
+class Run(msgspec.Struct, frozen=True, tag="run"):
+    """Run a loaded model on a batch; answered by `Ran`, one outcome for each item in order."""
+
+    sequence: int
+    key: str
+    items: list[Item]
+
+
+class Described(msgspec.Struct, frozen=True, tag="described"):
+    """A model file's signature and SHA-256 (hex)."""
+
+    signature: Signature
+    sha256: str
+
+
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    """The model is ready; `seconds` is what loading and warming up took."""
+
+    seconds: float
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one item: `content` and `structured` in the item's encoding, or `error` for the caller."""
+
+    content: bytes = b""
+    structured: bytes = b""
+    error: str = ""
+
+
+class Ran(msgspec.Struct, frozen=True, tag="ran"):
+    """The outcomes of a batch; `seconds` is what the runtime took for it."""
+
+    outcomes: list[Outcome]
+    seconds: float
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The request as a whole failed; `message` and `hint` as in `EdgeError`."""
+
+    message: str
+    hint: str = ""
+
+
+Request = Describe | Load | Run
+Reply = Described | Loaded | Ran | Failed

@@ -1,0 +1,72 @@
+"""Every error that edge-mcp raises on purpose: one base class that knows how it looks to a peer and to a person."""
+
+
+class EdgeError(Exception):
+    """The base of all deliberate errors; anything else that escapes is a bug.
+
+    `code` is the JSON-RPC error code and `status` the HTTP status when the error has to leave as one
+    (a failing tool leaves as a result with `isError` instead). `hint` says what would be right.
+    """
+
+    code = -32603
+    status = 500
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class ConfigError(EdgeError):
+    """A setting, flag or configuration file is wrong."""
+
+
+class ManifestError(EdgeError):
+    """A `model.toml` is missing something or says something impossible."""
+
+
+class ModelError(EdgeError):
+    """A model file cannot be loaded or served: wrong digest, corrupt, unsupported."""
+
+
+class ArgumentError(EdgeError):
+    """A tool argument is missing, unknown, of the wrong type, or cannot be read."""
+
+    code = -32602
+    status = 400
+
+
+class EngineError(EdgeError):
+    """The engine process died, hung or cannot be started; the call may be repeated after `retry_after_ms`."""
+
+    status = 503
+
+    def __init__(self, message: str, hint: str = "", retry_after_ms: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.retry_after_ms = retry_after_ms
+
+
+class RefusedError(EdgeError):
+    """This very request is refused, and repeating it will not help."""
+
+    status = 422
+
+
+class ChannelError(EdgeError):
+    """The channel between server and engine carried something that is no frame: torn, oversized or undecodable."""
+
+
+class ConnectionClosed(EdgeError):
+    """The peer is gone; nothing more can be sent to it."""
+
+
+class CallError(EdgeError):
+    """What a server answered to a client's call: a JSON-RPC error, or a tool result that says it failed."""
+
+    def __init__(self, message: str, hint: str = "", code: int | None = None) -> None:
+        super().__init__(message, hint)
+        if code is not None:
+            self.code = code

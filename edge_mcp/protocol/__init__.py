@@ -1,0 +1,1 @@
+"""The MCP wire, sans-I/O: no loop, clock or socket in it."""

@@ -1,0 +1,1 @@
+"""Models on disk: manifests and the store that finds them."""

@@ -1,0 +1,1 @@
+"""What can be called: models as tools, their argument and result schemas."""

@@ -1,0 +1,89 @@
+"""The JSON Schema (2020-12) of a tool's arguments, made from its manifest without loading the model."""
+
+from typing import Any
+
+from edge_mcp.engine.messages import Signature, TensorSpec
+from edge_mcp.repository.manifest import (
+    BytesInput,
+    ImageInput,
+    Manifest,
+    RawOutput,
+    TensorInput,
+    TextInput,
+)
+
+_ENCODING = {
+    "enum": ["base64", "list"],
+    "description": "How to answer tensor data: base64 of little-endian bytes, or nested lists. By default as the inputs came.",
+}
+
+
+def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, Any]:
+    """`inputSchema` of the model's tool; `signature` is needed for a tensor input only."""
+    properties: dict[str, Any] = {}
+    match manifest.input:
+        case ImageInput():
+            properties["image"] = {
+                "type": "string",
+                "contentEncoding": "base64",
+                "description": "The picture (JPEG, PNG, WebP, BMP or GIF): base64, a data: URI, or a file: URI or path the server may read.",
+            }
+        case TextInput():
+            properties["text"] = {"type": "string", "description": "The text."}
+        case BytesInput():
+            properties["data"] = {
+                "type": "string",
+                "contentEncoding": "base64",
+                "description": "The bytes: base64, a data: URI, or a file: URI or path the server may read. The beginning and end of a large file are enough.",
+            }
+        case TensorInput():
+            for spec in signature.inputs if signature else ():
+                properties[spec.name] = _tensor_argument(spec)
+    required = list(properties)
+    if not isinstance(manifest.output, RawOutput):
+        properties["threshold"] = {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "default": manifest.output.threshold,
+            "description": "Leave out what scores below this.",
+        }
+        properties["max_results"] = {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 1000,
+            "default": manifest.output.max_results,
+            "description": "At most this many results, best first.",
+        }
+    if manifest.has_boxes:
+        properties["annotate"] = {
+            "type": "boolean",
+            "default": False,
+            "description": "Also answer the picture with its boxes drawn in.",
+        }
+    if isinstance(manifest.input, TensorInput) and "encoding" not in properties:
+        properties["encoding"] = _ENCODING
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _tensor_argument(spec: TensorSpec) -> dict[str, Any]:
+    shape = list(spec.shape)
+    return {
+        "description": f"{spec.datatype} tensor of shape {shape} (-1: any): a nested list, or an object with dtype, shape and data.",
+        "anyOf": [
+            {"type": ["array", "number", "boolean", "string"]},
+            {
+                "type": "object",
+                "properties": {
+                    "dtype": {"type": "string", "description": "Open Inference Protocol datatype, such as FP32 or INT8."},
+                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                    "data": {
+                        "type": ["string", "array", "number", "boolean"],
+                        "description": "Base64 of the little-endian bytes in row-major order, or a list.",
+                    },
+                },
+                "required": ["dtype", "shape", "data"],
+                "additionalProperties": False,
+            },
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Ways for a peer to exchange whole frames with the server."""
