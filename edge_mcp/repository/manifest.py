@@ -53,7 +53,7 @@ class ImageInput(_Section, frozen=True, tag_field="kind", tag="image"):
 
 
 class TextInput(_Section, frozen=True, tag_field="kind", tag="text"):
-    """A text, counted into byte n-grams: `vocabulary` is a file of length-prefixed n-grams of 1 to 255 bytes, in column order."""
+    """A text, counted into byte n-grams: `vocabulary` is a file of length-prefixed n-grams, in column order."""
 
     vocabulary: str
     max_bytes: int = 65536

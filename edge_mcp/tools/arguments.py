@@ -26,7 +26,8 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
             properties["image"] = {
                 "type": "string",
                 "contentEncoding": "base64",
-                "description": "The picture (JPEG, PNG, WebP, BMP or GIF): base64, a data: URI, or a file: URI or path the server may read.",
+                "description": "The picture (JPEG, PNG, WebP, BMP or GIF): base64, a data: URI, "
+                "or a file: URI or path that the server may read.",
             }
         case TextInput():
             properties["text"] = {"type": "string", "description": "The text."}
@@ -34,7 +35,7 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
             properties["data"] = {
                 "type": "string",
                 "contentEncoding": "base64",
-                "description": "The bytes: base64, a data: URI, or a file: URI or path the server may read. The beginning and end of a large file are enough.",
+                "description": "The bytes: base64, a data: URI, or a file: URI or path that the server may read.",
             }
         case TensorInput():
             for spec in signature.inputs if signature else ():
@@ -69,7 +70,7 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
 def _tensor_argument(spec: TensorSpec) -> dict[str, Any]:
     shape = list(spec.shape)
     return {
-        "description": f"{spec.datatype} tensor of shape {shape} (-1: any): a nested list, or an object with dtype, shape and data.",
+        "description": f"{spec.datatype} tensor of shape {shape} (-1: any): a nested list, or {{dtype, shape, data}}.",
         "anyOf": [
             {"type": ["array", "number", "boolean", "string"]},
             {

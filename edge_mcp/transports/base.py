@@ -4,6 +4,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+MAX_MESSAGE = 32 * 1024 * 1024
+"""Bytes in a frame, unless configured otherwise: a 12-megapixel PNG in base64 fits."""
+
+EDGE = 4096
+"""How many of its first and last bytes are kept of an oversized frame."""
+
 
 @dataclass(frozen=True, slots=True)
 class Oversized:

@@ -1,0 +1,102 @@
+"""Puts the rooms together: the only module besides the command line that knows them all."""
+
+import asyncio
+import importlib
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import edge_mcp
+from edge_mcp.config import Config, cache_folder
+from edge_mcp.engine.client import EngineClient
+from edge_mcp.errors import ConfigError
+from edge_mcp.protocol.messages import Implementation
+from edge_mcp.protocol.session import About
+from edge_mcp.repository.signatures import Signatures
+from edge_mcp.repository.store import Store, scan
+from edge_mcp.server import Server
+from edge_mcp.tools.models import ModelCatalogue
+from edge_mcp.transports.base import Listener
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S = 4.0
+ABOUT = About(
+    Implementation("edge-mcp", edge_mcp.__version__, "edge-mcp"),
+    {"tools": {}},
+    "Small machine-learning models that run on this device. Pictures, texts and bytes are given inline as base64 or text.",
+)
+
+# What is not used is never imported: aiohttp alone is a third of a small device's budget.
+_LISTENERS = {
+    "stdio": "edge_mcp.transports.stdio:StdioListener",
+    "http": "edge_mcp.transports.http:HttpListener",
+}
+
+
+async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> None:
+    """Serve until the stdio host is done, or SIGTERM or SIGINT; `say` tells the user what happens. Raises: EdgeError."""
+    store = found(config)
+    engine = EngineClient(config.lane_count())
+    server = Server(ABOUT, ModelCatalogue(store, engine, Signatures(cache_folder() / "signatures")))
+    listeners = _listeners(config, stdio, network, say)
+    tasks = [asyncio.create_task(listener.listen(server.serve)) for listener in listeners]
+    stop = asyncio.create_task(_signalled())
+    say(f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, config.model_folders()))}")
+    try:
+        done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+        await server.drain(DRAIN_S)
+        for task in done:
+            task.result()
+    finally:
+        for task in [*tasks, stop]:
+            task.cancel()
+        await asyncio.gather(*tasks, stop, return_exceptions=True)
+        await engine.close()
+
+
+def found(config: Config) -> Store:
+    """The configured models; what is wrong with a model is logged, and the others are served. Raises: ManifestError."""
+    store = scan(config.model_folders())
+    for problem in store.problems:
+        logger.error("%s", problem)
+    return store
+
+
+def _listeners(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> list[Listener]:
+    limit = config.max_message_mb * 1024 * 1024
+    roots = tuple(str(Path(root).absolute()) for root in config.file_roots)
+    listeners: list[Listener] = []
+    if stdio:
+        # The host that started this process could read its working directory anyway.
+        listeners.append(_load("stdio")((str(Path.cwd()), *roots), limit))
+    if network:
+        host, port = config.address()
+        _check_reach(host, config.insecure)
+        listeners.append(_load("http")(host, port, roots, limit, lambda url: say(f"listening on {url}")))
+    return listeners
+
+
+def _check_reach(host: str, insecure: bool) -> None:
+    """Refuse an address that others can reach. Raises: ConfigError."""
+    is_loopback = _load("http", "is_loopback")
+    if not is_loopback(host) and not insecure:
+        raise ConfigError(
+            f"{host} can be reached by others, and edge-mcp does not authenticate peers",
+            "Listen on 127.0.0.1, or add --insecure in a network where everybody may use this device",
+        )
+
+
+def _load(transport: str, name: str = "") -> Any:
+    module, _, default = _LISTENERS[transport].partition(":")
+    return getattr(importlib.import_module(module), name or default)
+
+
+async def _signalled() -> None:
+    loop = asyncio.get_running_loop()
+    signalled = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled.set)
+    await signalled.wait()

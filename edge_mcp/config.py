@@ -1,0 +1,139 @@
+"""Settings: flags over environment over `edge-mcp.toml` over defaults, checked once, then frozen."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from edge_mcp.errors import ConfigError
+
+CONFIG_NAME = "edge-mcp.toml"
+PREFIX = "EDGE_MCP_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting. Each may stand in `edge-mcp.toml` under its name, or in the environment as `EDGE_MCP_` + NAME."""
+
+    models: tuple[str, ...] = ()
+    """Folders of models; by default those that ship with edge-mcp, and the user's own."""
+    listen: str = "127.0.0.1:8765"
+    """Address of the network listener."""
+    insecure: bool = False
+    """Listen beyond this machine although peers are not authenticated."""
+    file_roots: tuple[str, ...] = ()
+    """Folders that `file:` arguments may name, for every peer; a stdio host may also name files below the working directory."""
+    lanes: int = 0
+    """Runs at once; 0: one for each processor, at most four."""
+    max_message_mb: int = 32
+    """The largest message a peer may send, in MiB."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+
+    def address(self) -> tuple[str, int]:
+        """`listen` as host and port. Raises: ConfigError."""
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535 or not host:
+            raise ConfigError(f"listen is {self.listen!r}", "Write HOST:PORT, such as 127.0.0.1:8765")
+        return host.strip("[]"), int(port)
+
+    def lane_count(self) -> int:
+        """The number of lanes on this machine."""
+        return self.lanes or min(4, len(os.sched_getaffinity(0)))
+
+    def model_folders(self) -> tuple[Path, ...]:
+        """The folders to look for models in."""
+        if self.models:
+            return tuple(Path(folder) for folder in self.models)
+        own = data_folder() / "models"
+        return (shipped_models(), own) if own.is_dir() else (shipped_models(),)
+
+
+def load(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
+) -> Config:
+    """Read the settings. `file` must exist when named; else `edge-mcp.toml` in the working directory or in /etc/edge-mcp is
+    used if there is one. `flags` whose value is None are not set. Raises: ConfigError."""
+    config = Config()
+    for source in [file] if file else [Path(CONFIG_NAME), Path("/etc/edge-mcp") / CONFIG_NAME]:
+        if file or source.is_file():
+            config = _merge(config, _read(source), str(source))
+            break
+    names = {PREFIX + field.name.upper(): field.name for field in fields(Config)}
+    values = {names[name]: value for name, value in environment.items() if name in names}
+    config = _merge(config, {name: _from_text(name, text) for name, text in values.items()}, "environment")
+    config = _merge(config, {name: value for name, value in (flags or {}).items() if value is not None}, "command line")
+    config.address()
+    return config
+
+
+def shipped_models() -> Path:
+    """The models that come with edge-mcp: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "models"
+    return inside if inside.is_dir() else package.parent / "models"
+
+
+def data_folder() -> Path:
+    """Where the user's own models live: systemd's state directory for a service, else the XDG data directory."""
+    return _folder("STATE_DIRECTORY", "XDG_DATA_HOME", ".local/share")
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept."""
+    return _folder("CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache")
+
+
+def _folder(systemd: str, xdg: str, home: str) -> Path:
+    if folder := os.environ.get(systemd):
+        return Path(folder.partition(":")[0])
+    return Path(os.environ.get(xdg) or Path.home() / home) / "edge-mcp"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+
+
+def _merge(config: Config, values: Mapping[str, Any], origin: str) -> Config:
+    known = {field.name: field.default for field in fields(Config)}
+    for name, value in values.items():
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            raise ConfigError(f"{origin}: unknown setting {name!r}", f"Did you mean {near[0]!r}?" if near else "")
+        config = replace(config, **{name: _checked(name, value, known[name], origin)})
+    return config
+
+
+def _checked(name: str, value: Any, default: Any, origin: str) -> Any:
+    if isinstance(default, tuple) and isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if type(value) is not type(default):
+        kinds = {tuple: "a list of strings", bool: "true or false", int: "a whole number", str: "a string"}
+        raise ConfigError(f"{origin}: {name} is {value!r}", f"Write {kinds[type(default)]}")
+    if name == "log_level" and value not in LOG_LEVELS:
+        raise ConfigError(f"{origin}: log_level is {value!r}", f"Write one of {', '.join(LOG_LEVELS)}")
+    ranges = {"lanes": range(0, 65), "max_message_mb": range(1, 129)}
+    if name in ranges and value not in ranges[name]:
+        raise ConfigError(f"{origin}: {name} is {value}", f"Write a number from {ranges[name][0]} to {ranges[name][-1]}")
+    return value
+
+
+def _from_text(name: str, text: str) -> Any:
+    """An environment variable's value as the setting's type; what does not fit is left for `_checked` to refuse."""
+    default = next(field.default for field in fields(Config) if field.name == name)
+    if isinstance(default, tuple):
+        return tuple(part for part in text.split(os.pathsep) if part)
+    if isinstance(default, bool):
+        return {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
+    if isinstance(default, int):
+        return int(text) if text.isdigit() else text
+    return text

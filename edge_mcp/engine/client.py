@@ -1,0 +1,262 @@
+"""The server's side of the engine: starts it when needed, keeps it alive, and runs models on its lanes."""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import Protocol, TypeVar
+
+from edge_mcp.engine.lanes import Lanes
+from edge_mcp.engine.messages import Describe, Described, Failed, Item, Load, Loaded, ModelSpec, Ran, Reply, Request, Run
+from edge_mcp.engine.process import EngineDied, EngineProcess
+from edge_mcp.errors import ChannelError, EngineError, ModelError, RefusedError
+
+logger = logging.getLogger(__name__)
+
+LOAD_TIMEOUT_S = 120.0
+GRACE_S = 5.0
+MAX_BACKOFF_S = 30.0
+REMEMBERED_SUSPECTS = 256
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """What the tools need of an engine."""
+
+    def is_ready(self, model: ModelSpec) -> bool:
+        """Whether a run could start without loading anything."""
+        ...
+
+    async def describe(self, path: str) -> Described:
+        """Read a model file's signature. Raises: ModelError, EngineError."""
+        ...
+
+    async def load(self, model: ModelSpec) -> None:
+        """Load and warm up a model unless it is loaded. Raises: ModelError, EngineError, RefusedError."""
+        ...
+
+    async def run(self, model: ModelSpec, items: Sequence[Item]) -> Ran:
+        """Run a batch, loading the model first if needed; one outcome for each item.
+
+        Raises: ModelError, EngineError (the engine died or hung), RefusedError (this request keeps killing the engine).
+        """
+        ...
+
+
+class EngineClient:
+    """The engine as a service: one process at a time, `lanes` runs at once, started on first need.
+
+    An engine that dies takes nothing with it but the requests that it had taken up; each of those gets an EngineError,
+    and all others run on a new engine. New engines are started at once after the first death and with growing delay
+    (up to `MAX_BACKOFF_S`) as long as none completes a request. A request that an engine crashed or hung on is under
+    suspicion: it runs alone next time, and is refused from then on if the engine dies again.
+    """
+
+    def __init__(
+        self,
+        lanes: int,
+        grace_s: float = GRACE_S,
+        start: Callable[[int], Awaitable[EngineProcess]] = EngineProcess.start,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._lanes = Lanes(lanes)
+        self._grace_s = grace_s
+        self._start = start
+        self._clock = clock
+        self._sleep = sleep
+        self._process: EngineProcess | None = None
+        self._shared: dict[str, asyncio.Task[None]] = {}  # single flight: starting, and loading by model key
+        self._loaded: set[str] = set()
+        self._suspects: OrderedDict[bytes, str] = OrderedDict()  # fingerprint -> how the engine ended
+        self._refused: OrderedDict[bytes, str] = OrderedDict()
+        self._deaths = 0
+        self._not_before = 0.0
+        self._sequence = 0
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process id, while there is one."""
+        return self._process.pid if self._process and not self._process.ended else None
+
+    def is_ready(self, model: ModelSpec) -> bool:
+        """See Engine."""
+        return self.pid is not None and model.key in self._loaded
+
+    async def describe(self, path: str) -> Described:
+        """See Engine."""
+        reply = await self._on_a_lane(Describe(path), _fingerprint(path, ()), f"reading {path}", LOAD_TIMEOUT_S)
+        if not isinstance(reply, Described):
+            raise _failure(reply)
+        return reply
+
+    async def load(self, model: ModelSpec) -> None:
+        """See Engine."""
+        if not self.is_ready(model):
+            await self._single_flight(model.key, partial(self._load, model))
+
+    async def run(self, model: ModelSpec, items: Sequence[Item]) -> Ran:
+        """See Engine."""
+        fingerprint = _fingerprint(model.key, items) if self._suspects or self._refused else None
+        limit_s = model.manifest.scheduling.deadline_ms / 1000 * len(items) + self._grace_s
+        for last in (False, True):
+            await self.load(model)
+            self._sequence += 1
+            message = Run(self._sequence & 0xFFFFFFFF, model.key, list(items))
+            try:
+                reply = await self._on_a_lane(message, fingerprint, f"running {model.key}", limit_s)
+            except _NotStarted as error:
+                if last:
+                    raise EngineError(str(error), "Call again: a new engine is started", self._retry_after_ms()) from error
+                continue
+            if not isinstance(reply, Ran):
+                raise _failure(reply)
+            return reply
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """End the engine; requests in flight fail."""
+        self._closed = True
+        for task in self._shared.values():
+            task.cancel()
+        if self._process is not None and self._process.ended is None:
+            await self._process.stop()
+
+    async def _load(self, model: ModelSpec) -> None:
+        reply = await self._on_a_lane(Load(model), _fingerprint(model.key, ()), f"loading {model.key}", LOAD_TIMEOUT_S)
+        if not isinstance(reply, Loaded):
+            raise _failure(reply)
+        self._loaded.add(model.key)
+        logger.info("%s loaded in %.0f ms", model.key, reply.seconds * 1000)
+
+    async def _on_a_lane(self, message: Request, fingerprint: bytes | None, what: str, limit_s: float) -> Reply:
+        """Send `message` on an idle lane and return the reply.
+
+        The lane stays taken until the engine has answered, even when the caller is cancelled meanwhile.
+        Raises: EngineError, RefusedError, _NotStarted (for a run that the engine had not taken up).
+        """
+        self._check_refused(fingerprint, what)
+        lanes = await self._lanes.acquire(alone=fingerprint in self._suspects)
+        try:
+            process = await self._running()
+            if isinstance(message, Run) and message.key not in self._loaded:
+                raise _NotStarted("the engine was restarted meanwhile")
+            future = process.lanes[lanes[0]].request(message)
+        except ChannelError as error:
+            self._lanes.release(lanes)
+            raise RefusedError(str(error), "Send fewer or smaller items") from error
+        except BaseException:
+            self._lanes.release(lanes)
+            raise
+        hung = asyncio.get_running_loop().call_later(limit_s, process.kill, f"{what} took longer than {limit_s:g} s")
+        future.add_done_callback(partial(self._finished, lanes, hung))
+        try:
+            reply = await asyncio.shield(future)
+        except EngineDied as died:
+            raise self._died(died, message, what) from died
+        if fingerprint is not None:
+            self._suspects.pop(fingerprint, None)
+        self._deaths = 0
+        return reply
+
+    def _finished(self, lanes: list[int], hung: asyncio.TimerHandle, future: "asyncio.Future[Reply]") -> None:
+        hung.cancel()
+        self._lanes.release(lanes)
+        future.exception()  # marks it as seen: a cancelled caller does not come back for it
+
+    def _died(self, died: EngineDied, message: Request, what: str) -> EngineError:
+        if not died.started:
+            return _NotStarted(died.reason)
+        if died.blame:
+            self._suspect(_fingerprint_of(message), died.reason)
+        return EngineError(f"{what} failed: {died.reason}", "Call again: a new engine is started", self._retry_after_ms())
+
+    def _suspect(self, fingerprint: bytes, reason: str) -> None:
+        """The engine ended on this request: the first time it may have been another's fault, the second time it ran alone."""
+        book = self._refused if self._suspects.pop(fingerprint, None) else self._suspects
+        book[fingerprint] = reason
+        while len(book) > REMEMBERED_SUSPECTS:
+            book.popitem(last=False)
+
+    def _check_refused(self, fingerprint: bytes | None, what: str) -> None:
+        if fingerprint is not None and (reason := self._refused.get(fingerprint)):
+            raise RefusedError(
+                f"{what} with this very input is refused, because it ended the engine twice: {reason}",
+                "Send another input; restarting edge-mcp clears this",
+            )
+
+    async def _running(self) -> EngineProcess:
+        """The engine, started if there is none. Raises: EngineError."""
+        if self._closed:
+            raise EngineError("the server is stopping")
+        if self._process is None or self._process.ended is not None:
+            await self._single_flight("", self._start_engine)
+        assert self._process is not None  # noqa: S101 - narrows the type for mypy
+        return self._process
+
+    async def _start_engine(self) -> None:
+        if (wait := self._not_before - self._clock()) > 0:
+            logger.warning("starting a new engine in %.1f s, after %d in a row ended early", wait, self._deaths)
+            await self._sleep(wait)
+        self._process = process = await self._start(self._lanes.count)
+        process.exited.add_done_callback(self._on_exit)
+
+    def _on_exit(self, _exited: "asyncio.Future[None]") -> None:
+        self._loaded.clear()
+        self._deaths += 1
+        delay = 0.0 if self._deaths == 1 else min(MAX_BACKOFF_S, 0.25 * 2.0 ** (self._deaths - 2))
+        self._not_before = self._clock() + delay
+
+    def _retry_after_ms(self) -> int:
+        return max(0, round((self._not_before - self._clock()) * 1000))
+
+    async def _single_flight(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` once for all who ask for `key` meanwhile; a caller's cancellation does not stop it for the others."""
+        task = self._shared.get(key)
+        if task is None:
+            task = self._shared[key] = asyncio.ensure_future(_awaited(work))
+            task.add_done_callback(lambda done: (self._shared.pop(key, None), done.cancelled() or done.exception()))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise EngineError("the server is stopping") from None
+            raise
+
+
+class _NotStarted(EngineError):
+    """The engine ended before it took the request up, so it can be run once more."""
+
+
+async def _awaited(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
+def _failure(reply: Reply) -> Exception:
+    if isinstance(reply, Failed):
+        return ModelError(reply.message, reply.hint)
+    return EngineError(f"the engine answered with {type(reply).__name__}")
+
+
+def _fingerprint_of(message: Request) -> bytes:
+    match message:
+        case Describe(path=path):
+            return _fingerprint(path, ())
+        case Load(model=model):
+            return _fingerprint(model.key, ())
+        case Run(key=key, items=items):
+            return _fingerprint(key, items)
+
+
+def _fingerprint(key: str, items: Sequence[Item]) -> bytes:
+    """What makes two requests the same; of a load or describe the key alone."""
+    digest = blake2b(key.encode(), digest_size=16)
+    for item in items:
+        digest.update(len(item.arguments).to_bytes(8))
+        digest.update(item.arguments)
+    return digest.digest()

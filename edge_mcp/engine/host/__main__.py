@@ -1,0 +1,56 @@
+"""`python -m edge_mcp.engine.host PARENT STAGES_FD LANE_FD…`: the engine process, started by the server only."""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from edge_mcp.engine.channel import Channel
+from edge_mcp.engine.host.lane import serve_lane
+from edge_mcp.engine.host.residency import Residency
+from edge_mcp.engine.messages import Request
+from edge_mcp.engine.stages import Stages
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main(parent: int, stages_fd: int, lane_fds: list[int]) -> None:
+    """Serve every lane until the server closes it."""
+    _tie_to(parent)
+    logging.basicConfig(
+        level=os.environ.get("EDGE_MCP_LOG_LEVEL", "info").upper(), format="engine: %(message)s", stream=sys.stderr
+    )
+    stages = Stages(stages_fd, len(lane_fds))
+    residency = Residency()
+
+    def serve(index: int) -> None:
+        try:
+            serve_lane(Channel[Request](socket.socket(fileno=lane_fds[index]), Request), residency, stages, index)
+        except BaseException:
+            # A lane that cannot go on must not leave the server waiting: end the process, which the server notices.
+            logging.exception("lane %d failed", index)
+            os._exit(70)
+
+    threads = [threading.Thread(target=serve, args=(index,), name=f"lane-{index}") for index in range(1, len(lane_fds))]
+    for thread in threads:
+        thread.start()
+    serve(0)
+    for thread in threads:
+        thread.join()
+
+
+def _tie_to(parent: int) -> None:
+    """The engine ends with the server whatever it is doing, and is the first to go when memory runs out."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("engine: the server is gone")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server decides
+    Path("/proc/self/oom_score_adj").write_text("500", "ascii")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), [int(fd) for fd in sys.argv[3:]])

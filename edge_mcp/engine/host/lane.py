@@ -1,0 +1,46 @@
+"""A lane: a blocking loop that takes one request, does it, and answers."""
+
+import logging
+import time
+from functools import partial
+from pathlib import Path
+
+from edge_mcp.engine.channel import Channel
+from edge_mcp.engine.host.residency import Residency
+from edge_mcp.engine.host.served import describe
+from edge_mcp.engine.messages import Describe, Failed, Load, Loaded, Ran, Reply, Request, Run
+from edge_mcp.engine.stages import Stages
+from edge_mcp.errors import EdgeError
+
+logger = logging.getLogger(__name__)
+
+
+def serve_lane(channel: Channel[Request], residency: Residency, stages: Stages, index: int) -> None:
+    """Answer requests until the server closes the lane. Raises: ChannelError, OSError."""
+    while (request := channel.receive()) is not None:
+        reply = _answer(request, residency, stages, index)
+        del request  # a large argument must not stay in memory until the next request
+        channel.send(reply)
+
+
+def _answer(request: Request, residency: Residency, stages: Stages, index: int) -> Reply:
+    try:
+        match request:
+            case Run(sequence=sequence, key=key, items=items):
+                stages.enter(index, sequence, "decoding")
+                outcomes, seconds = residency.get(key).run(items, partial(stages.enter, index, sequence))
+                stages.enter(index, sequence, "idle")
+                return Ran(outcomes, seconds)
+            case Load(model=spec):
+                began = time.perf_counter()
+                residency.load(spec)
+                return Loaded(time.perf_counter() - began)
+            case Describe(path=path):
+                return describe(Path(path))
+    except EdgeError as error:
+        return Failed(error.message, error.hint)
+    except MemoryError:
+        return Failed("the device has not enough free memory for this", "Try a smaller input, or again later")
+    except Exception:
+        logger.exception("a request failed unexpectedly")
+        return Failed("internal error in the engine", "The server's log has the details")

@@ -1,0 +1,59 @@
+"""The catalogue of all models as tools."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from edge_mcp.engine.client import Engine
+from edge_mcp.engine.messages import Described
+from edge_mcp.errors import EdgeError
+from edge_mcp.repository.manifest import TensorInput
+from edge_mcp.repository.signatures import Signatures
+from edge_mcp.repository.store import Entry, Store
+from edge_mcp.tools.base import Tool
+from edge_mcp.tools.model_tool import ModelTool
+
+logger = logging.getLogger(__name__)
+
+
+class ModelCatalogue:
+    """The models of a store; see tools.base.Catalogue.
+
+    A tensor tool's schema needs its file's signature: known from an earlier start, or else asked of the engine before the
+    first list is answered. A file that cannot be read is left out, and the log says why.
+    """
+
+    def __init__(self, store: Store, engine: Engine, signatures: Signatures) -> None:
+        self._store = store
+        self._engine = engine
+        self._signatures = signatures
+        self._tools: dict[str, Tool] | None = None
+        self._reading = asyncio.Lock()
+
+    async def tools(self) -> Mapping[str, Tool]:
+        """See Catalogue."""
+        if self._tools is None:
+            async with self._reading:
+                if self._tools is None:
+                    self._tools = await self._read()
+        return self._tools
+
+    async def _read(self) -> dict[str, Tool]:
+        tools: dict[str, Tool] = {}
+        for entry in self._store.entries:
+            try:
+                described = await self._describe(entry) if isinstance(entry.manifest.input, TensorInput) else None
+            except EdgeError as error:
+                logger.error("%s is left out: %s", entry.file, error)
+                continue
+            tool = ModelTool(entry, described.signature if described else None, self._engine)
+            tools[tool.definition.name] = tool
+        return tools
+
+    async def _describe(self, entry: Entry) -> Described:
+        described = self._signatures.get(entry.file)
+        if described is None:
+            logger.info("reading the signature of %s", entry.file)
+            described = await self._engine.describe(str(entry.file))
+            self._signatures.put(entry.file, described)
+        return described

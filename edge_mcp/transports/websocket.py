@@ -1,0 +1,61 @@
+"""MCP over WebSocket on aiohttp: subprotocol `mcp`, one message per text frame."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from edge_mcp.errors import ConnectionClosed
+from edge_mcp.transports.base import Frame, Peer
+
+SUBPROTOCOL = "mcp"
+_MAX_REASON = 123  # bytes (RFC 6455, 5.5)
+
+
+class WebSocketConnection:
+    """An accepted WebSocket; see transports.base.Connection. A frame beyond the limit ends it with 1009 and the reason."""
+
+    half_close = False
+
+    def __init__(self, socket: web.WebSocketResponse[bool], peer: Peer) -> None:
+        self.peer = peer
+        self._socket = socket
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        """See Connection."""
+        while True:
+            message = await self._socket.receive()
+            if message.type is WSMsgType.TEXT:
+                yield message.data
+            elif message.type is WSMsgType.BINARY:
+                await self._end(WSCloseCode.UNSUPPORTED_DATA, f"subprotocol {SUBPROTOCOL} has text frames only")
+                return
+            else:
+                return
+
+    async def send(self, frame: bytes) -> None:
+        """See Connection."""
+        try:
+            await self._socket.send_frame(frame, WSMsgType.TEXT)
+        except (ConnectionError, RuntimeError) as error:  # RuntimeError: aiohttp's word for a socket that is closing
+            raise ConnectionClosed("the WebSocket is closed") from error
+
+    async def close(self, reason: str = "") -> None:
+        """See Connection."""
+        await self._end(WSCloseCode.GOING_AWAY, reason)
+
+    async def _end(self, code: int, reason: str) -> None:
+        await self._socket.close(code=code, message=reason.encode()[:_MAX_REASON])
+
+
+class BoundedWebSocket(web.WebSocketResponse[bool]):
+    """aiohttp's WebSocket, which also says why it ends when a frame was too large."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(protocols=[SUBPROTOCOL], compress=False, max_msg_size=limit, decode_text=False)
+        self._limit_reason = f"message larger than {limit} bytes (max_message_mb)"
+
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        """See aiohttp."""
+        if code == WSCloseCode.MESSAGE_TOO_BIG and not message:
+            message = self._limit_reason.encode()
+        return await super().close(code=code, message=message, drain=drain)
