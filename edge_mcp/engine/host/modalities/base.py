@@ -13,6 +13,7 @@ class Prepared:
     """One item, ready to run: a tensor for each model input (batch dimension 1 included where the model has one).
 
     `source` is what the decoder needs to relate the outputs to the input (for an image: the picture and how it was fitted).
+    Where the input alone settles the answer, `tensors` is empty, nothing is run, and `source` is that answer.
     """
 
     tensors: Mapping[str, Array]
