@@ -79,7 +79,7 @@ def _number(schema: Mapping[str, Any], value: float, name: str) -> float:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) or isinstance(value, float) and value.is_integer()
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
 
 
 def _types(schema: Mapping[str, Any]) -> list[str]:

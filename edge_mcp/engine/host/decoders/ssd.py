@@ -97,5 +97,5 @@ def _drawn(source: ImageSource, detections: Sequence[Mapping[str, Any]]) -> byte
         return None
     from edge_mcp.engine.host.decoders.annotate import Mark, annotate  # its fonts are needed for drawing alone
 
-    marks = [Mark(entry["box"], f"{entry['label']} {entry['score']:.0%}") for entry in detections]
+    marks = [Mark(entry["box"], entry["label"], entry["score"]) for entry in detections]
     return annotate(source.picture, source.placement.size, marks)

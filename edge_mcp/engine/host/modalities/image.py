@@ -103,7 +103,7 @@ def open_picture(data: bytes) -> Image.Image:
         ) from None
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - a decoder raises whatever a broken file makes it trip over
+    except Exception as error:
         raise _broken(error) from error
     if picture.width * picture.height > MAX_PIXELS:
         raise ArgumentError(
@@ -129,7 +129,7 @@ def _resize(
         plain = _plain(picture)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - as in open_picture
+    except Exception as error:
         raise _broken(error) from error
     across, down = plain.width / width, plain.height / height
     scaled = (box[0] * across, box[1] * down, min(box[2] * across, plain.width), min(box[3] * down, plain.height))

@@ -33,7 +33,7 @@ def read_payload(text: str, roots: Sequence[Path]) -> bytes:
         found = _read_file(text, roots)
         if found is not None:
             return found
-    decoded = _decode_base64(text)
+    decoded = decode_base64(text)
     if decoded is None:
         raise _not_readable(text, roots)
     return decoded
@@ -60,14 +60,14 @@ def _read_data_uri(uri: str) -> bytes:
     head, body = uri[:comma].rstrip().lower(), uri[comma + 1 :]
     if not head.endswith(";base64"):
         return unquote_to_bytes(body)
-    decoded = _decode_base64(unquote(body) if "%" in body else body)
+    decoded = decode_base64(unquote(body) if "%" in body else body)
     if decoded is None:
         raise ArgumentError("the data: URI's data is not valid base64")
     return decoded
 
 
-def _decode_base64(text: str) -> bytes | None:
-    """None when `text` is not base64 (RFC 4648, sections 4 and 5)."""
+def decode_base64(text: str) -> bytes | None:
+    """The bytes, or None when `text` is not base64 (RFC 4648, sections 4 and 5)."""
     try:
         digits = text.encode("ascii").translate(_URL_SAFE, _WHITESPACE)
     except UnicodeEncodeError:
@@ -116,7 +116,7 @@ def _read_file(name: str, roots: Sequence[Path]) -> bytes | None:
 
 def _read_opened(path: str, name: str) -> bytes:
     try:
-        with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as file:  # noqa: PTH123
+        with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ArgumentError(f"{_shown(name)} cannot be read: {error.strerror}") from error

@@ -1,0 +1,144 @@
+"""One argument per model input, a nested list or `{dtype, shape, data}` -> that tensor."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_mcp.engine.host.modalities.base import Prepared
+from edge_mcp.engine.host.modalities.payload import decode_base64
+from edge_mcp.engine.host.runtimes.base import DATATYPES, NAMES, Array
+from edge_mcp.engine.host.runtimes.checks import fits
+from edge_mcp.engine.messages import TensorSpec
+from edge_mcp.errors import ArgumentError
+from edge_mcp.repository.manifest import TensorInput
+
+_MAX_DIMENSIONS = 16
+
+
+class TensorModality:
+    """Takes tensors as they are: no dimension is guessed, no value is cut or wrapped."""
+
+    def __init__(self, config: TensorInput, inputs: Sequence[TensorSpec], folder: Path) -> None:
+        self._inputs = inputs
+
+    def prepare(self, arguments: Mapping[str, Any], roots: Sequence[Path]) -> Prepared:
+        """Tensors of the model's dtypes and shapes; `source` is whether any came as base64. Raises: ArgumentError."""
+        tensors = {spec.name: _tensor(arguments[spec.name], spec) for spec in self._inputs}
+        return Prepared(tensors, any(_is_base64(arguments[spec.name], spec) for spec in self._inputs))
+
+
+def _is_base64(value: Any, spec: TensorSpec) -> bool:
+    return isinstance(value, dict) and isinstance(value["data"], str) and spec.datatype != "BYTES"
+
+
+def _tensor(value: Any, spec: TensorSpec) -> Array:
+    if not isinstance(value, dict):
+        array = _from_list(value, spec)
+    else:
+        _check_dtype(value["dtype"], spec)
+        array = _from_base64(value, spec) if _is_base64(value, spec) else _from_list(value["data"], spec)
+        array = _reshaped(array, value["shape"], spec)
+    if not fits(spec.shape, array.shape):
+        wrapped = fits(spec.shape, (1, *array.shape))
+        hint = "One more list around it makes it a batch of one" if wrapped else "-1 stands for any size"
+        raise ArgumentError(f"argument {spec.name} has shape {list(array.shape)}, but the model takes {list(spec.shape)}", hint)
+    return array
+
+
+def _check_dtype(name: str, spec: TensorSpec) -> None:
+    """OIP's names, and numpy's as in `float32`, in any case."""
+    known = {**{oip: oip for oip in DATATYPES}, **{str(dtype).upper(): oip for dtype, oip in NAMES.items() if oip != "BYTES"}}
+    if known.get(name.upper()) != spec.datatype:
+        raise ArgumentError(f"argument {spec.name}: dtype is {name[:20]!r}, but the model takes {spec.datatype}")
+
+
+def _from_base64(value: Mapping[str, Any], spec: TensorSpec) -> Array:
+    dtype = DATATYPES[spec.datatype]
+    data = decode_base64(value["data"])
+    if data is None:
+        raise ArgumentError(f"argument {spec.name}: data is not valid base64")
+    needed = math.prod(value["shape"]) * dtype.itemsize
+    if len(data) != needed:
+        raise ArgumentError(
+            f"argument {spec.name}: data has {len(data)} bytes, but {spec.datatype} of shape {value['shape']} has {needed}"
+        )
+    if dtype.kind == "b":
+        return np.frombuffer(data, np.uint8) != 0  # a byte other than 0 and 1 is no valid bool to numpy
+    array: Array = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
+    return array
+
+
+def _reshaped(array: Array, shape: Sequence[int], spec: TensorSpec) -> Array:
+    if list(array.shape) == list(shape):
+        return array
+    if array.ndim > 1 or array.size != math.prod(shape):
+        raise ArgumentError(f"argument {spec.name}: data has shape {list(array.shape)}, not {list(shape)[:_MAX_DIMENSIONS]}")
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise ArgumentError(f"argument {spec.name}: shape {list(shape)[:_MAX_DIMENSIONS]} is not possible") from error
+
+
+def _from_list(value: Any, spec: TensorSpec) -> Array:
+    """A nested list, or a bare number for a scalar, as the model's dtype without loss of range."""
+    dtype = DATATYPES[spec.datatype]
+    try:
+        array = np.array(value, object if spec.datatype == "BYTES" else None)
+    except (ValueError, OverflowError) as error:
+        raise ArgumentError(
+            f"argument {spec.name} is not a regular nested list: its parts differ in length or depth"
+        ) from error
+    if spec.datatype == "BYTES":
+        return _strings(array, spec)
+    if array.size == 0:
+        return array.astype(dtype)
+    if dtype.kind == "b":
+        if array.dtype.kind != "b":
+            raise ArgumentError(f"argument {spec.name} must have true and false only")
+        return array
+    if array.dtype.kind not in "iufO" or (array.dtype.kind == "O" and not _all_integers(array)):
+        raise ArgumentError(f"argument {spec.name} must have numbers only")
+    return _floats(array, spec) if dtype.kind == "f" else _integers(value, array, spec)
+
+
+def _floats(array: Array, spec: TensorSpec) -> Array:
+    with np.errstate(over="ignore"):
+        try:
+            converted = array.astype(DATATYPES[spec.datatype])
+        except OverflowError:
+            raise _out_of_range(spec) from None
+    if not np.isfinite(converted).all():
+        raise _out_of_range(spec)
+    return converted
+
+
+def _integers(value: Any, array: Array, spec: TensorSpec) -> Array:
+    dtype = DATATYPES[spec.datatype]
+    if array.dtype.kind == "f":
+        if not (array == np.trunc(array)).all():
+            raise ArgumentError(f"argument {spec.name} must have whole numbers only: the model takes {spec.datatype}")
+        limits = np.iinfo(dtype)
+        # max + 1 is a power of two, which a float holds exactly; max itself may not be
+        if not ((array >= limits.min) & (array < float(limits.max + 1))).all():
+            raise _out_of_range(spec)
+    try:
+        return np.array(value, dtype)
+    except OverflowError:
+        raise _out_of_range(spec) from None
+
+
+def _strings(array: Array, spec: TensorSpec) -> Array:
+    if not all(isinstance(entry, str) for entry in array.flat):
+        raise ArgumentError(f"argument {spec.name} must be a regular nested list of strings")
+    return array
+
+
+def _all_integers(array: Array) -> bool:
+    return all(isinstance(entry, int) for entry in array.flat)
+
+
+def _out_of_range(spec: TensorSpec) -> ArgumentError:
+    return ArgumentError(f"argument {spec.name} has values outside the range of {spec.datatype}")
