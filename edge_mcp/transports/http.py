@@ -59,9 +59,9 @@ class HttpListener:
             await runner.cleanup()
 
     async def _upgrade(self, request: web.Request, serve: Serve) -> web.StreamResponse:
-        if refusal := self._refuse(request):
-            return refusal
         response = BoundedWebSocket(self._limit)
+        if refusal := self._refuse(request, response):
+            return refusal
         await response.prepare(request)
         connection = WebSocketConnection(response, Peer(request.remote or "unknown", self._roots))
         try:
@@ -70,7 +70,7 @@ class HttpListener:
             await connection.close()
         return response
 
-    def _refuse(self, request: web.Request) -> web.Response | None:
+    def _refuse(self, request: web.Request, upgrade: BoundedWebSocket) -> web.Response | None:
         """Why this request gets no WebSocket, if it does not; Host and Origin are checked against DNS rebinding."""
         host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
         if not self._is_own(host):
@@ -78,7 +78,7 @@ class HttpListener:
         origin = request.headers.get("Origin")
         if origin is not None and not self._same_site(urlsplit(origin).hostname or "", host):
             return web.Response(status=403, text="Pages of other sites may not use this server (Origin).\n")
-        if not web.WebSocketResponse().can_prepare(request):
+        if not upgrade.can_prepare(request):
             hint = f"This is an MCP endpoint: open a WebSocket here, subprotocol {SUBPROTOCOL!r}.\n"
             return web.Response(status=426, headers={"Upgrade": "websocket", "Connection": "Upgrade"}, text=hint)
         offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
