@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from edge_mcp.config import PREFIX, Config
-from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.manifest import Manifest, read
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -59,6 +59,12 @@ def test_every_setting_is_in_the_table() -> None:
     documented = {row[0].strip("`"): (row[2].strip("`"), default_in(row[3])) for row in table("Settings")}
     expected = {field.name: (PREFIX + field.name.upper(), plain(field.default)) for field in dataclasses.fields(Config)}
     assert documented == expected
+
+
+def test_every_shipped_model_is_in_the_table() -> None:
+    documented = {row[0].strip("`"): row[3] for row in table("The tools that ship")}
+    manifests = [read(file.parent) for file in (ROOT / "models").glob("*/model.toml")]
+    assert documented == {manifest.tool.name: manifest.model.license for manifest in manifests}
 
 
 def test_every_flag_is_in_the_readme() -> None:
