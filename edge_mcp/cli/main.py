@@ -1,0 +1,84 @@
+"""The command line: finds the command, and turns every error into one line."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from edge_mcp import __version__
+from edge_mcp.errors import EdgeError
+
+# What is not asked for is never imported: a server carries no client.
+COMMANDS = {
+    "serve": "serve the models as MCP tools, over stdio or a WebSocket",
+    "call": "call a tool, here or on another server, and show what it answers",
+    "models": "list the models, or show one",
+}
+HELP = f"""usage: edge-mcp COMMAND …
+
+Quantized ONNX and LiteRT models as MCP tools.
+
+commands (edge-mcp COMMAND --help says more):
+{"".join(f"  {name:<8}{text}{chr(10)}" for name, text in COMMANDS.items())}
+options:
+  --help, -h  show this
+  --version   show the version
+
+example:
+  edge-mcp call detect_objects image=@photo.jpg"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and end the process: 0 when all is well, 1 on an error, 2 on wrong usage, 130 on Ctrl-C.
+
+    Raises: SystemExit, and nothing else.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(_guarded(words))
+
+
+def _guarded(words: list[str]) -> int:
+    try:
+        status = _run(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except EdgeError as error:
+        return _failed(str(error), words)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Nobody reads any more. The interpreter would complain when it flushes on exit, so give it something that takes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug, shown in one line too
+        hint = "" if "--debug" in words else ". Run it again with --debug to see where"
+        return _failed(f"internal error: {type(error).__name__}: {error}{hint}", words)
+
+
+def _run(words: list[str]) -> int:
+    if not words:
+        print(HELP, file=sys.stderr)
+        return 2
+    if words[0] in ("--help", "-h"):
+        print(HELP)
+        return 0
+    if words[0] == "--version":
+        print(f"edge-mcp {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"edge-mcp: there is no command {words[0]!r}. See edge-mcp --help", file=sys.stderr)
+        return 2
+    command = import_module(f"edge_mcp.cli.{words[0]}")
+    status: int = command.run(command.parser().parse(words[1:]))
+    return status
+
+
+def _failed(message: str, words: list[str]) -> int:
+    if "--debug" in words:
+        import traceback
+
+        traceback.print_exc()
+    line = " ".join(message.split())
+    print("edge-mcp:", "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line), file=sys.stderr)
+    return 1

@@ -1,0 +1,80 @@
+"""`edge-mcp serve`."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+
+from edge_mcp import app
+from edge_mcp.cli.options import Parser
+from edge_mcp.config import LOG_LEVELS, PREFIX, Config, load
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser(
+        "serve",
+        "Serve the models as MCP tools until SIGTERM or Ctrl-C, or until a stdio host is done.",
+        "edge-mcp serve --listen 127.0.0.1:8765",
+    )
+    parser.add_argument("--stdio", action="store_true", help="serve the host that started this process")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="serve WebSockets here; without --stdio by default")
+    parser.add_models()
+    parser.add_argument("--file-root", metavar="DIR", action="append", help="folder whose files any peer may name")
+    parser.add_argument("--lanes", metavar="N", type=int, help="runs at once (default: one for each processor, at most four)")
+    parser.add_argument("--insecure", action="store_const", const=True, help="listen beyond this machine, for anybody there")
+    parser.add_argument("--max-message-mb", metavar="N", type=int, help="the largest message a peer may send, in MiB")
+    parser.add_argument("--log-level", metavar="LEVEL", choices=LOG_LEVELS, help=f"one of {', '.join(LOG_LEVELS)}")
+    parser.add_debug()
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until told to stop. Raises: EdgeError."""
+    config = settings(options)
+    log(config.log_level)
+    network = options.listen is not None or not options.stdio
+    chatty = config.log_level in ("debug", "info")
+    asyncio.run(app.serve(config, stdio=options.stdio, network=network, say=_say if chatty else _ignore))
+    return 0
+
+
+def settings(options: argparse.Namespace) -> Config:
+    """The settings that flags, environment and file make together. Raises: ConfigError."""
+    flags = {
+        "models": options.models,
+        "listen": options.listen,
+        "insecure": options.insecure,
+        "file_roots": options.file_root,
+        "lanes": options.lanes,
+        "max_message_mb": options.max_message_mb,
+        "log_level": "debug" if options.debug else options.log_level,
+    }
+    return load(options.config, flags)
+
+
+def log(level: str) -> None:
+    """Log to standard error from `level` on, in this process and in the engine that it will start."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s") if level == "debug" else _OneLine())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    os.environ[f"{PREFIX}LOG_LEVEL"] = level
+
+
+class _OneLine(logging.Formatter):
+    """What went wrong in the line itself, without a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = record.getMessage()
+        if record.exc_info and record.exc_info[1]:
+            line += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        return "edge-mcp: " + " ".join(line.split())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _ignore(line: str) -> None:
+    pass
