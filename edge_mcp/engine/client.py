@@ -84,6 +84,11 @@ class EngineClient:
         """The engine's process id, while there is one."""
         return self._process.pid if self._process and not self._process.ended else None
 
+    @property
+    def busy(self) -> int:
+        """How many lanes are taken."""
+        return self._lanes.taken
+
     def is_ready(self, model: ModelSpec) -> bool:
         """See Engine."""
         return self.pid is not None and model.key in self._loaded
@@ -105,10 +110,10 @@ class EngineClient:
         fingerprint = _fingerprint(model.key, items) if self._suspects or self._refused else None
         limit_s = model.manifest.scheduling.deadline_ms / 1000 * len(items) + self._grace_s
         for last in (False, True):
-            await self.load(model)
             self._sequence += 1
             message = Run(self._sequence & 0xFFFFFFFF, model.key, list(items))
             try:
+                await self.load(model)
                 reply = await self._on_a_lane(message, fingerprint, f"running {model.key}", limit_s)
             except _NotStarted as error:
                 if last:

@@ -12,6 +12,11 @@ class Lanes:
         self._idle = list(range(count))
         self._waiting: deque[tuple[int, asyncio.Future[list[int]]]] = deque()
 
+    @property
+    def taken(self) -> int:
+        """How many lanes are in use."""
+        return self.count - len(self._idle)
+
     async def acquire(self, alone: bool = False) -> list[int]:
         """One idle lane, or all of them when `alone`; waits for its turn, and a cancelled wait takes none."""
         need = self.count if alone else 1

@@ -44,7 +44,7 @@ class Lane(asyncio.Protocol):
     def request(self, message: Request) -> asyncio.Future[Reply]:
         """Send `message`; the future has the reply, or EngineDied. Raises: ChannelError (too large)."""
         frame = encode(message)
-        self.pending = asyncio.get_running_loop().create_future()
+        self.pending = future = asyncio.get_running_loop().create_future()
         self.sequence = message.sequence if isinstance(message, Run) else 0
         if self._transport is None or self._transport.is_closing():
             self._process.kill("its channel is closed")
@@ -52,7 +52,7 @@ class Lane(asyncio.Protocol):
             self._transport.write(frame)
         if self._process.ended is not None:
             self.fail(self._process.ended)
-        return self.pending
+        return future
 
     def fail(self, died: EngineDied) -> None:
         """End the pending request, if there is one."""
