@@ -61,6 +61,15 @@ class CancelledParams(msgspec.Struct):
     reason: str = ""
 
 
+class ProgressParams(msgspec.Struct):
+    """`notifications/progress`."""
+
+    progressToken: ProgressToken
+    progress: float
+    total: float | None = None
+    message: str = ""
+
+
 class ToolAnnotations(msgspec.Struct, frozen=True):
     """Hints about what a tool does; the defaults are those of a model: it looks and answers."""
 
