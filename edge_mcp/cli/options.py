@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +15,8 @@ class Parser(argparse.ArgumentParser):
             prog=f"edge-mcp {command}".strip(),
             description=description,
             epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            # Without a width argparse imports shutil, and with it three compression libraries, at every start.
+            formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
             allow_abbrev=False,
         )
 

@@ -1,0 +1,148 @@
+"""`edge-mcp models`: what is on disk, without starting a runtime."""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_mcp.cli.arguments import nearest
+from edge_mcp.cli.options import Parser
+from edge_mcp.cli.render import printable, table
+from edge_mcp.config import Config, cache_folder, load
+from edge_mcp.errors import ConfigError
+from edge_mcp.repository.manifest import TensorInput
+from edge_mcp.repository.signatures import Signatures
+from edge_mcp.repository.store import Entry, Store, scan
+from edge_mcp.tools.arguments import input_schema
+from edge_mcp.tools.results import output_schema
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser(
+        "models", "List the models, or show one (by its own name, or its tool's).", "edge-mcp models show object-detector"
+    )
+    parser.add_argument("action", metavar="list | show", nargs="?", default="list", choices=("list", "show"))
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the model to show")
+    parser.add_models()
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_debug()
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """List or show. Raises: EdgeError."""
+    if (options.action == "show") != (options.name is not None):
+        parser().error("write models list, or models show NAME")
+    config = load(options.config, {"models": options.models})
+    store = scan(config.model_folders())
+    for problem in store.problems:
+        print(f"edge-mcp: {printable(problem)}", file=sys.stderr)
+    if options.action == "show":
+        return _show(_named(options.name, store), options.json)
+    return _list(store, config, options.json)
+
+
+def _list(store: Store, config: Config, as_json: bool) -> int:
+    if as_json:
+        _print_json([_summary(entry) for entry in store.entries])
+    elif store.entries:
+        print(table([_row(entry) for entry in store.entries], widest=1000))
+    else:
+        folders = ", ".join(map(str, config.model_folders()))
+        print(f"edge-mcp: there are no models in {folders}", file=sys.stderr)
+    return 1 if store.problems and not store.entries else 0
+
+
+def _summary(entry: Entry) -> dict[str, Any]:
+    model = entry.manifest.model
+    return {
+        "tool": entry.manifest.tool.name,
+        "model": model.name,
+        "version": model.version,
+        "license": model.license,
+        "size": _bytes(entry.file),
+        "file": str(entry.file),
+    }
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    summary = _summary(entry)
+    return {{"license": "licence"}.get(key, key): value for key, value in summary.items()} | {"size": _human(summary["size"])}
+
+
+def _named(name: str, store: Store) -> Entry:
+    for entry in store.entries:
+        if name in (entry.manifest.model.name, entry.manifest.tool.name):
+            return entry
+    known = [entry.manifest.model.name for entry in store.entries]
+    raise ConfigError(f"there is no model {name!r}", nearest(name, known, "There are"))
+
+
+def _show(entry: Entry, as_json: bool) -> int:
+    manifest = entry.manifest
+    remembered = Signatures(cache_folder() / "signatures").get(entry.file)
+    signature = remembered.signature if remembered else None
+    known = signature is not None or not isinstance(manifest.input, TensorInput)
+    schema = input_schema(manifest, signature)
+    sections: dict[str, Any] = {**msgspec.to_builtins(manifest), "file": _file(entry)}
+    if as_json:
+        schemas = {"inputSchema": schema if known else None, "outputSchema": output_schema(manifest)}
+        _print_json({**sections, **schemas, "signature": msgspec.to_builtins(signature)})
+        return 0
+    for name, section in sections.items():
+        print(f"[{name}]")
+        for key, value in section.items():
+            print(f"{key} = {printable(msgspec.json.encode(value).decode())}")
+        print()
+    print("[arguments]")
+    print(
+        _arguments(schema)
+        if known
+        else "They stand in the model file. Start edge-mcp serve once, which reads and remembers them."
+    )
+    return 0
+
+
+def _file(entry: Entry) -> dict[str, Any]:
+    """The model file as it is on disk, and whether it is the one that the manifest means."""
+    try:
+        with entry.file.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return {"path": str(entry.file), "problem": f"cannot be read: {error.strerror}"}
+    expected = entry.manifest.model.sha256
+    verified = "not checked" if not expected else "as in the manifest" if digest == expected else "NOT as in the manifest"
+    size = _bytes(entry.file)
+    return {"path": str(entry.file), "bytes": size, "size": _human(size), "sha256": digest, "digest": verified}
+
+
+def _arguments(schema: dict[str, Any]) -> str:
+    """One line for each argument."""
+    lines = []
+    for name, about in schema["properties"].items():
+        kind = about.get("type") or ("tensor" if "anyOf" in about else " or ".join(map(str, about.get("enum", ()))))
+        need = ", required" if name in schema["required"] else f", default {about['default']}" if "default" in about else ""
+        lines.append(f"{printable(name)} ({kind}{need}): {printable(about.get('description', ''))}")
+    return "\n".join(lines)
+
+
+def _bytes(file: Path) -> int | None:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
+
+
+def _human(size: int | None) -> str:
+    if size is None:
+        return "missing"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def _print_json(value: Any) -> None:
+    encoded = msgspec.json.encode(value)
+    print((msgspec.json.format(encoded, indent=2) if sys.stdout.isatty() else encoded).decode())
