@@ -66,7 +66,8 @@ def _from_base64(value: Mapping[str, Any], spec: TensorSpec) -> Array:
             f"argument {spec.name}: data has {len(data)} bytes, but {spec.datatype} of shape {value['shape']} has {needed}"
         )
     if dtype.kind == "b":
-        return np.frombuffer(data, np.uint8) != 0  # a byte other than 0 and 1 is no valid bool to numpy
+        flags: Array = np.frombuffer(data, np.uint8) != 0  # a byte other than 0 and 1 is no valid bool to numpy
+        return flags
     array: Array = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
     return array
 
@@ -74,7 +75,7 @@ def _from_base64(value: Mapping[str, Any], spec: TensorSpec) -> Array:
 def _reshaped(array: Array, shape: Sequence[int], spec: TensorSpec) -> Array:
     if list(array.shape) == list(shape):
         return array
-    if array.ndim > 1 or array.size != math.prod(shape):
+    if array.size != math.prod(shape) or (array.ndim > 1 and array.size):
         raise ArgumentError(f"argument {spec.name}: data has shape {list(array.shape)}, not {list(shape)[:_MAX_DIMENSIONS]}")
     try:
         return array.reshape(shape)
