@@ -30,10 +30,10 @@ class Served:
         return self.process.pid
 
     def rss_mb(self) -> float:
-        return _status_mb(self.pid, "VmRSS")
+        return status_mb(self.pid, "VmRSS")
 
     def peak_mb(self) -> float:
-        return _status_mb(self.pid, "VmHWM")
+        return status_mb(self.pid, "VmHWM")
 
     def engine_pid(self) -> int | None:
         """The engine, while there is one that runs."""
@@ -77,7 +77,8 @@ class Served:
         return str(result["content"][0]["text"])
 
 
-def _status_mb(pid: int, name: str) -> float:
+def status_mb(pid: int, name: str) -> float:
+    """A memory figure of /proc/PID/status, in MiB."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(name + ":"))
     return int(line.split()[1]) / 1024
 

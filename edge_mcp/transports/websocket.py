@@ -1,5 +1,6 @@
 """MCP over WebSocket on aiohttp: subprotocol `mcp`, one message per text frame."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -8,6 +9,9 @@ from edge_mcp.errors import ConnectionClosed
 from edge_mcp.transports.base import Frame, Peer
 
 SUBPROTOCOL = "mcp"
+# A peer that is still sending would lose the close frame to a TCP reset if its bytes were left unread, so they are thrown
+# away for a moment first.
+_LINGER_S = 1.0
 _MAX_REASON = 123  # bytes (RFC 6455, 5.5)
 
 
@@ -56,6 +60,9 @@ class BoundedWebSocket(web.WebSocketResponse[bool]):
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
         """See aiohttp."""
-        if code == WSCloseCode.MESSAGE_TOO_BIG and not message:
-            message = self._limit_reason.encode()
-        return await super().close(code=code, message=message, drain=drain)
+        if code != WSCloseCode.MESSAGE_TOO_BIG or self.closed:
+            return await super().close(code=code, message=message, drain=drain)
+        reason = self._limit_reason.encode()
+        await self.send_frame(code.to_bytes(2) + reason, WSMsgType.CLOSE)
+        await asyncio.sleep(_LINGER_S)
+        return await super().close(code=code, message=reason, drain=drain)

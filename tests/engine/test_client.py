@@ -5,6 +5,8 @@ import base64
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -213,9 +215,6 @@ async def main():
     await engine.run(spec(), [photo()] * 200)
 asyncio.run(main())
 """
-    import subprocess
-    import sys
-
     with subprocess.Popen([sys.executable, "-c", script, str(ROOT)], stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         engine_pid = int(server.stdout.readline())

@@ -322,9 +322,9 @@ def test_whatever_a_peer_sends_there_is_an_event_or_silence_and_never_an_excepti
                     decoded = json.loads(reply)
                     assert ("result" in decoded) != ("error" in decoded)
                 case Request(id=request_id):
-                    reply = session.result(request_id, ToolResult.failed("x"))
-                    assert reply is not None
-                    assert json.loads(reply)["id"] == request_id
+                    result = session.result(request_id, ToolResult.failed("x"))
+                    assert result is not None
+                    assert json.loads(result)["id"] == request_id
                 case Cancelled():
                     pass
 
