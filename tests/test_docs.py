@@ -80,7 +80,7 @@ def test_every_flag_is_in_the_readme() -> None:
 
 def test_every_command_in_the_readme_exists() -> None:
     commands = {line.split()[0] for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()}
-    scripts = set(re.findall(r"(?<![\w/])(scripts/[a-z]+)", README)) | {name for name in commands if "/" in name}
+    scripts = set(re.findall(r"(?<![\w/])(scripts/[a-z-]+)", README)) | {name for name in commands if "/" in name}
     assert commands - scripts <= {"edge-mcp"}
     for script in scripts:
         assert (ROOT / script).stat().st_mode & 0o111, f"{script} is not executable"
