@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, WebPImagePlugin
 
 from edge_mcp.engine.host.modalities.base import Prepared
 from edge_mcp.engine.host.modalities.payload import read_payload
@@ -18,7 +18,8 @@ from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ArgumentError, ModelError
 from edge_mcp.repository.manifest import ImageInput
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+# Pillow itself imports its commonest plugins, and on meeting the name of any other all 50 of them: 2 MB.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", WebPImagePlugin.WebPImageFile.format)
 # Decoded, 40 megapixels are 120 MB in RGB: what a board of 512 MB can just hold, and more than its cameras take.
 MAX_PIXELS = 40_000_000
 PICTURE_SIDE = 1280  # an annotated picture's longest side: large enough to read, small enough for a model's context
