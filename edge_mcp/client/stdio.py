@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,10 +23,11 @@ class StdioServer:
 
     half_close = False
 
-    def __init__(self, process: Process, log: Callable[[str], None]) -> None:
+    def __init__(self, process: Process, transport: asyncio.SubprocessTransport, log: Callable[[str], None]) -> None:
         self.peer = Peer(f"process {process.pid}")
         self.why = ""
         self._process = process
+        self._transport = transport
         self._log = log
         self._kept: deque[str] | None = deque(maxlen=_KEPT_LINES)
         self._relay = asyncio.create_task(self._relay_log())
@@ -41,13 +42,15 @@ class StdioServer:
         limit: int = MAX_MESSAGE,
     ) -> "StdioServer":
         """Start `command`. Raises: ConfigError."""
+        # As asyncio.create_subprocess_exec does it, but keeping the transport: it alone can close pipes before their end.
+        loop = asyncio.get_running_loop()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, limit=limit
+            transport, protocol = await loop.subprocess_exec(
+                lambda: SubprocessStreamProtocol(limit, loop), *command, env=environment
             )
         except OSError as error:
             raise ConfigError(f"{command[0]} cannot be started: {error.strerror or error}") from error
-        return cls(process, log)
+        return cls(Process(transport, protocol, loop), transport, log)
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         """See Connection; sets `why` at the end."""
@@ -59,6 +62,7 @@ class StdioServer:
                 break
             except asyncio.LimitOverrunError:
                 self.why = "the server sent a message that is too large"
+                self._transport.close()
                 return
             self._release()
             if frame := frame.strip():
@@ -66,7 +70,7 @@ class StdioServer:
         if not self._closed:
             self.why = await self._explain()
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
         """See Connection."""
         assert self._process.stdin is not None  # noqa: S101 - narrows the type for mypy
         if self._closed or self._process.stdin.is_closing():
@@ -83,13 +87,14 @@ class StdioServer:
         assert self._process.stdin is not None  # noqa: S101 - narrows the type for mypy
         self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), END_S)
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), END_S)
+            self._release()
+            if self._process.returncode is not None:
+                await self._relayed()
+        finally:  # also when this is cancelled: no child is left behind
+            self._transport.close()
             await self._process.wait()
-        self._release()
-        await self._relayed()
 
     async def _explain(self) -> str:
         """Why the server ended its output."""

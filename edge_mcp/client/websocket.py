@@ -74,7 +74,7 @@ class WebSocketServer:
                 self.why = "the server sent a binary message, which is not MCP"
             return
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
         """See Connection."""
         try:
             await self._socket.send_frame(frame, WSMsgType.TEXT)
