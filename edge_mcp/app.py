@@ -13,7 +13,6 @@ from edge_mcp.config import Config, cache_folder
 from edge_mcp.engine.client import EngineClient
 from edge_mcp.errors import ConfigError
 from edge_mcp.protocol.messages import Implementation
-from edge_mcp.protocol.session import About
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Store, scan
 from edge_mcp.server import Server
@@ -23,10 +22,9 @@ from edge_mcp.transports.base import Listener
 logger = logging.getLogger(__name__)
 
 DRAIN_S = 4.0
-ABOUT = About(
-    Implementation("edge-mcp", edge_mcp.__version__, "edge-mcp"),
-    {"tools": {}},
-    "Small machine-learning models that run on this device. Pictures, texts and bytes are given inline as base64 or text.",
+INFO = Implementation("edge-mcp", edge_mcp.__version__, "edge-mcp")
+INSTRUCTIONS = (
+    "Small machine-learning models that run on this device. Pictures, texts and bytes are given inline as base64 or text."
 )
 
 # What is not used is never imported: aiohttp alone is a third of a small device's budget.
@@ -40,7 +38,7 @@ async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str],
     """Serve until the stdio host is done, or SIGTERM or SIGINT; `say` tells the user what happens. Raises: EdgeError."""
     store = found(config)
     engine = EngineClient(config.lane_count())
-    server = Server(ABOUT, ModelCatalogue(store, engine, Signatures(cache_folder() / "signatures")))
+    server = Server(INFO, ModelCatalogue(store, engine, Signatures(cache_folder() / "signatures")), instructions=INSTRUCTIONS)
     listeners = _listeners(config, stdio, network, say)
     tasks = [asyncio.create_task(listener.listen(server.serve)) for listener in listeners]
     stop = asyncio.create_task(_signalled())

@@ -63,6 +63,15 @@ class ConnectionClosed(EdgeError):
     """The peer is gone; nothing more can be sent to it."""
 
 
+class ProtocolError(EdgeError):
+    """What leaves as a JSON-RPC error with this code and data, and not as a tool's failure."""
+
+    def __init__(self, code: int, message: str, data: object = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
 class CallError(EdgeError):
     """What a server answered to a client's call: a JSON-RPC error, or a tool result that says it failed."""
 

@@ -1,38 +1,112 @@
-"""Serves MCP on connections: one loop for every transport. Knows no transport and no runtime."""
+"""Serves MCP on connections: what each method does. Knows no transport and no runtime."""
 
 import asyncio
-import logging
-from collections.abc import Mapping
+import base64
+import binascii
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
-from edge_mcp.errors import ConnectionClosed, EdgeError, EngineError
+from edge_mcp.changes import Changes
+from edge_mcp.context import Context, InputRequired, Question
+from edge_mcp.conversation import Conversation
+from edge_mcp.errors import EdgeError, EngineError, ProtocolError
+from edge_mcp.prompts.base import Prompts
 from edge_mcp.protocol import jsonrpc
-from edge_mcp.protocol.jsonrpc import RequestId
-from edge_mcp.protocol.messages import CallParams, ListParams, ToolResult
-from edge_mcp.protocol.session import About, Answer, Cancelled, Request, Session
-from edge_mcp.tools.base import CallContext, Catalogue, Tool
-from edge_mcp.transports.base import Connection, Frame
+from edge_mcp.protocol.messages import (
+    AskingParams,
+    CallParams,
+    CancelTaskParams,
+    CompleteParams,
+    GetTaskParams,
+    Implementation,
+    ListenParams,
+    ListParams,
+    ListPromptsParams,
+    ListResourcesParams,
+    ListTemplatesParams,
+    ListToolsParams,
+    Params,
+    PromptParams,
+    ReadParams,
+    SubscribeParams,
+    TaskParams,
+    ToolResult,
+    UnsubscribeParams,
+    UpdateTaskParams,
+)
+from edge_mcp.protocol.methods import TASKS
+from edge_mcp.protocol.request_state import Sealer
+from edge_mcp.protocol.session import About, Request, Session
+from edge_mcp.resources.base import Resources
+from edge_mcp.tasks import Task, Tasks
+from edge_mcp.tools.base import Catalogue, Tool
+from edge_mcp.transports.base import Connection
 
-logger = logging.getLogger(__name__)
+PAGE = 200
+MAX_COMPLETIONS = 100
 
-MAX_CALLS = 128
-MAX_CALL_BYTES = 64 * 1024 * 1024
+Answer = dict[str, Any] | ToolResult
+T = TypeVar("T")
 
 
 class Server:
-    """All connections' server. `drain` ends it."""
+    """All connections' server. `changes` is where to tell what changed; `drain` ends it."""
 
-    def __init__(self, about: About, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        info: Implementation,
+        tools: Catalogue,
+        resources: Resources | None = None,
+        prompts: Prompts | None = None,
+        instructions: str = "",
+        page: int = PAGE,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.changes = Changes()
         self.draining = False
-        self._about = about
-        self._catalogue = catalogue
-        self._listing: msgspec.Raw | None = None
-        self._live: set[_Conversation] = set()
+        self._tools = tools
+        self._resources = resources
+        self._prompts = prompts
+        self._tasks = Tasks(self.changes)
+        self._sealer = Sealer(clock)
+        self._page = page
+        self._live: set[Conversation] = set()
+        capabilities: dict[str, Any] = {"tools": {"listChanged": True}, "logging": {}}
+        if resources is not None:
+            capabilities["resources"] = {"subscribe": True, "listChanged": True}
+        if prompts is not None:
+            capabilities["prompts"] = {"listChanged": True}
+        if resources is not None or prompts is not None:
+            capabilities["completions"] = {}
+        self.about = About(info, capabilities, instructions, (TASKS,))
+        self._handlers: dict[type[Params], Callable[[Conversation, Request, Any], Awaitable[Answer]]] = {
+            ListToolsParams: self._list_tools,
+            CallParams: self._call,
+            ListResourcesParams: self._list_resources,
+            ListTemplatesParams: self._list_templates,
+            ReadParams: self._read,
+            SubscribeParams: self._subscribe,
+            UnsubscribeParams: self._unsubscribe,
+            ListPromptsParams: self._list_prompts,
+            PromptParams: self._get_prompt,
+            CompleteParams: self._complete,
+            ListenParams: self._listen,
+            GetTaskParams: self._get_task,
+            UpdateTaskParams: self._update_task,
+            CancelTaskParams: self._cancel_task,
+        }
 
-    async def serve(self, connection: Connection) -> None:
-        """Serve one connection until its peer ends it. What is in flight then is answered if the peer still listens."""
-        conversation = _Conversation(self, connection, Session(self._about))
+    async def serve(self, connection: Connection, version: str | None = None) -> None:
+        """Serve one connection until its peer ends it. What is in flight then is answered if the peer still listens.
+
+        `version`: the legacy revision that is agreed on already, on a transport without conversations.
+        """
+        conversation = Conversation(connection, Session(self.about, version), self._handle, self.changes)
         self._live.add(conversation)
         try:
             await conversation.run()
@@ -40,115 +114,210 @@ class Server:
             self._live.discard(conversation)
 
     async def drain(self, seconds: float) -> None:
-        """Let calls in flight finish for at most `seconds`, then close every connection."""
+        """Let calls in flight finish for at most `seconds`, then end every connection and task."""
         self.draining = True
+        for conversation in list(self._live):
+            await conversation.end_subscriptions()
         tasks = [task for conversation in self._live for task in conversation.calls.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
         for conversation in list(self._live):
             await conversation.connection.close("the server is stopping")
+        await self._tasks.close()
 
-    async def tools(self) -> Mapping[str, Tool]:
-        """The tools by name."""
-        return await self._catalogue.tools()
+    async def _handle(self, conversation: Conversation, request: Request) -> Answer:
+        handler = self._handlers[type(request.params)]
+        return await handler(conversation, request, request.params)
 
-    async def listing(self) -> msgspec.Raw:
-        """All tool definitions, encoded once."""
-        if self._listing is None:
-            tools = await self._catalogue.tools()
-            self._listing = msgspec.Raw(msgspec.json.encode([tool.definition for tool in tools.values()]))
-        return self._listing
+    # Tools
 
+    async def _list_tools(self, _conversation: Conversation, _request: Request, params: ListParams) -> Answer:
+        tools = await self._tools.tools()
+        return self._paged("tools", [tool.definition for tool in tools.values()], params)
 
-class _Conversation:
-    """One connection being served: its session, and its calls in flight.
-
-    When more than `MAX_CALLS` calls or `MAX_CALL_BYTES` of their messages are in flight, no more is read until some end.
-    """
-
-    def __init__(self, server: Server, connection: Connection, session: Session) -> None:
-        self.connection = connection
-        self.calls: dict[RequestId, asyncio.Task[None]] = {}
-        self._server = server
-        self._session = session
-        self._bytes = 0
-        self._room = asyncio.Event()
-
-    async def run(self) -> None:
-        """Serve until the peer is done."""
-        try:
-            async for frame in self.connection:
-                for event in self._session.receive(frame):
-                    match event:
-                        case Answer(frame=answer):
-                            await self.connection.send(answer)
-                        case Request():
-                            await self._begin(event, frame)
-                        case Cancelled(id=request_id):
-                            if task := self.calls.get(request_id):
-                                task.cancel()
-            if self.connection.half_close and self.calls:
-                await asyncio.wait(self.calls.values())
-        except ConnectionClosed as error:
-            logger.debug("%s: %s", self.connection.peer.address, error)
-        finally:
-            for task in self.calls.values():
-                task.cancel()
-
-    async def _begin(self, request: Request, frame: Frame) -> None:
-        size = len(frame) if isinstance(frame, bytes) else 0
-        while self.calls and (len(self.calls) >= MAX_CALLS or self._bytes + size > MAX_CALL_BYTES):
-            self._room.clear()
-            await self._room.wait()
-        task = asyncio.create_task(self._answer(request))
-        self.calls[request.id] = task
-        self._bytes += size
-
-        def ended(_task: "asyncio.Task[None]") -> None:
-            if self.calls.get(request.id) is task:
-                del self.calls[request.id]
-            self._bytes -= size
-            self._room.set()
-
-        task.add_done_callback(ended)
-
-    async def _answer(self, request: Request) -> None:
-        try:
-            frame = await self._frame(request)
-            if frame is not None:
-                await self.connection.send(frame)
-        except ConnectionClosed as error:
-            logger.debug("%s: an answer is lost: %s", self.connection.peer.address, error)
-
-    async def _frame(self, request: Request) -> bytes | None:
-        """The frame that answers `request`; None when nobody wants it any more."""
-        try:
-            match request.params:
-                case CallParams():
-                    return await self._call(request.id, request.params)
-                case ListParams(cursor=None):
-                    return self._session.result(request.id, {"tools": await self._server.listing()})
-                case _:
-                    return self._session.error(request.id, jsonrpc.INVALID_PARAMS, "unknown cursor: the list has one page")
-        except EdgeError as error:
-            return self._session.result(request.id, ToolResult.failed(str(error)))
-        except Exception:
-            logger.exception("a request failed unexpectedly")
-            return self._session.error(request.id, jsonrpc.INTERNAL_ERROR, "internal error")
-
-    async def _call(self, request_id: RequestId, params: CallParams) -> bytes | None:
-        if self._server.draining:
-            raise EngineError("the server is stopping", "Call again when it is back")
-        tools = await self._server.tools()
+    async def _call(self, conversation: Conversation, request: Request, params: CallParams) -> Answer:
+        if self.draining:
+            return ToolResult.failed(str(EngineError("the server is stopping", "Call again when it is back")))
+        tools = await self._tools.tools()
         tool = tools.get(params.name)
         if tool is None:
             known = ", ".join(tools) or "none"
             message = f"unknown tool: {params.name[:100]!r}. This server has: {known}"
-            return self._session.error(request_id, jsonrpc.INVALID_PARAMS, message)
+            raise ProtocolError(jsonrpc.INVALID_PARAMS, message)
+        arguments = bytes(params.arguments)
+        use = tool.task_use(arguments) if conversation.session.modern else "never"
+        if use == "never" or (use == "optional" and not _follows_tasks(params)):
+            return await self._asking(conversation, request, params, params.name, arguments, partial(_outcome, tool, arguments))
+        _require_tasks(params)
+        return await self._asking(
+            conversation, request, params, params.name, arguments, partial(self._begin, conversation, request, tool, arguments)
+        )
 
-        async def progress(done: float, total: float, message: str) -> None:
-            if (token := params.meta.progress_token) is not None:
-                await self.connection.send(self._session.progress(token, done, total, message))
+    async def _begin(
+        self, conversation: Conversation, request: Request, tool: Tool, arguments: bytes, early: Context
+    ) -> Answer:
+        """Run a tool as a task; questions that it asks before it says that it is under way are answered first."""
 
-        result = await tool.call(bytes(params.arguments), CallContext(self.connection.peer, progress))
-        return self._session.result(request_id, result)
+        async def work(task: Task) -> Mapping[str, Any]:
+            result = await _outcome(tool, arguments, conversation.context(request, task.ask))
+            return {name: field for name, field in msgspec.structs.asdict(result).items() if field is not msgspec.UNSET}
+
+        task = self._tasks.begin(early.peer.principal, work)
+        return {**task.state(), "resultType": "task"}
+
+    # Resources
+
+    async def _list_resources(self, _conversation: Conversation, _request: Request, params: ListParams) -> Answer:
+        return self._paged("resources", await self._own(self._resources).resources(), params)
+
+    async def _list_templates(self, _conversation: Conversation, _request: Request, params: ListParams) -> Answer:
+        return self._paged("resourceTemplates", await self._own(self._resources).templates(), params)
+
+    async def _read(self, conversation: Conversation, request: Request, params: ReadParams) -> Answer:
+        async def read(context: Context) -> Answer:
+            contents = await self._own(self._resources).read(params.uri, context)
+            if contents is None:
+                code = jsonrpc.INVALID_PARAMS if conversation.session.modern else jsonrpc.RESOURCE_NOT_FOUND
+                raise ProtocolError(code, f"there is no resource {params.uri[:200]}", {"uri": params.uri[:1000]})
+            return {"contents": contents, "ttlMs": 0, "cacheScope": "private"}
+
+        return await self._asking(conversation, request, params, params.uri, b"", read)
+
+    async def _subscribe(self, conversation: Conversation, _request: Request, params: SubscribeParams) -> Answer:
+        conversation.subscribe(params.uri)
+        return {}
+
+    async def _unsubscribe(self, conversation: Conversation, _request: Request, params: UnsubscribeParams) -> Answer:
+        conversation.subscribed.discard(params.uri)
+        return {}
+
+    # Prompts and completion
+
+    async def _list_prompts(self, _conversation: Conversation, _request: Request, params: ListParams) -> Answer:
+        return self._paged("prompts", await self._own(self._prompts).prompts(), params)
+
+    async def _get_prompt(self, conversation: Conversation, request: Request, params: PromptParams) -> Answer:
+        prompts = await self._own(self._prompts).prompts()
+        definition = next((prompt for prompt in prompts if prompt.name == params.name), None)
+        if definition is None:
+            known = ", ".join(prompt.name for prompt in prompts)
+            raise ProtocolError(jsonrpc.INVALID_PARAMS, f"unknown prompt: {params.name[:100]!r}. This server has: {known}")
+        missing = [
+            argument.name for argument in definition.arguments if argument.required and argument.name not in params.arguments
+        ]
+        if missing:
+            raise ProtocolError(jsonrpc.INVALID_PARAMS, f"the prompt {params.name} needs {', '.join(missing)}")
+
+        async def get(context: Context) -> Answer:
+            messages = await self._own(self._prompts).get(params.name, params.arguments, context)
+            return {"description": definition.description, "messages": messages or []}
+
+        return await self._asking(conversation, request, params, params.name, msgspec.json.encode(params.arguments), get)
+
+    async def _complete(self, _conversation: Conversation, _request: Request, params: CompleteParams) -> Answer:
+        argument, known = params.argument, params.context.arguments
+        if params.ref.type == "ref/prompt":
+            values = await self._own(self._prompts).complete(params.ref.name, argument.name, argument.value, known)
+        else:
+            values = await self._own(self._resources).complete(params.ref.uri, argument.name, argument.value, known)
+        shown = list(values)[:MAX_COMPLETIONS]
+        return {"completion": {"values": shown, "total": len(values), "hasMore": len(values) > len(shown)}}
+
+    # Subscriptions and tasks
+
+    async def _listen(self, conversation: Conversation, request: Request, params: ListenParams) -> Answer:
+        await conversation.listen(request, params.notifications)
+        return {}
+
+    async def _get_task(self, conversation: Conversation, _request: Request, params: GetTaskParams) -> Answer:
+        return self._task(conversation, params).state()
+
+    async def _update_task(self, conversation: Conversation, _request: Request, params: UpdateTaskParams) -> Answer:
+        self._task(conversation, params).answer(params.inputResponses)
+        return {}
+
+    async def _cancel_task(self, conversation: Conversation, _request: Request, params: CancelTaskParams) -> Answer:
+        self._task(conversation, params).cancel()
+        return {}
+
+    def _task(self, conversation: Conversation, params: TaskParams) -> Task:
+        _require_tasks(params)
+        return self._tasks.get(params.taskId, conversation.connection.peer.principal)
+
+    # Common
+
+    async def _asking(
+        self,
+        conversation: Conversation,
+        request: Request,
+        params: AskingParams,
+        name: str,
+        arguments: bytes,
+        work: Callable[[Context], Awaitable[Answer]],
+    ) -> Answer:
+        """Do `work`, whose questions reach a legacy client as requests, and a modern one as the result `input_required`."""
+        if not conversation.session.modern:
+            return await work(conversation.context(request))
+        principal = conversation.connection.peer.principal
+        binding = hashlib.sha256(msgspec.json.encode([type(params).__name__, name, principal]) + arguments).hexdigest()
+        answers = self._sealer.unseal(binding, params.requestState) if params.requestState is not None else {}
+        answers |= params.inputResponses
+
+        async def ask(questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
+            if missing := {key: question for key, question in questions.items() if key not in answers}:
+                raise InputRequired(missing)
+            return {key: answers[key] for key in questions}
+
+        try:
+            return await work(conversation.context(request, ask))
+        except InputRequired as required:
+            asked = {
+                key: {"method": question.method, "params": question.params} for key, question in required.questions.items()
+            }
+            return {
+                "resultType": "input_required",
+                "inputRequests": asked,
+                "requestState": self._sealer.seal(binding, answers),
+            }
+
+    def _paged(self, name: str, items: Sequence[Any], params: ListParams) -> Answer:
+        """One page of a list. Raises: ProtocolError for a cursor that this server did not give out."""
+        start = _position(params.cursor) if params.cursor is not None else 0
+        if start and start >= len(items):
+            raise ProtocolError(jsonrpc.INVALID_PARAMS, "unknown cursor. List again from the beginning")
+        end = start + self._page
+        more = {"nextCursor": base64.urlsafe_b64encode(str(end).encode()).decode()} if end < len(items) else {}
+        return {name: list(items[start:end]), **more}
+
+    def _own(self, feature: T | None) -> T:
+        assert feature is not None, "the session lets no method through that the server has no capability for"  # noqa: S101
+        return feature
+
+
+async def _outcome(tool: Tool, arguments: bytes, context: Context) -> ToolResult:
+    """A tool's result; what it refuses is a result too, which the language model sees (SEP-1303)."""
+    try:
+        return await tool.call(arguments, context)
+    except ProtocolError:
+        raise
+    except EdgeError as error:
+        return ToolResult.failed(str(error))
+
+
+def _follows_tasks(params: Params) -> bool:
+    declared = params.meta.capabilities
+    extensions = declared.get("extensions") if isinstance(declared, dict) else None
+    return isinstance(extensions, dict) and TASKS in extensions
+
+
+def _require_tasks(params: Params) -> None:
+    if not _follows_tasks(params):
+        needed: dict[str, Any] = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+        raise ProtocolError(jsonrpc.MISSING_CAPABILITY, "this needs a client that can follow tasks", needed)
+
+
+def _position(cursor: str) -> int:
+    try:
+        return int(base64.urlsafe_b64decode(cursor.encode()))
+    except (binascii.Error, UnicodeEncodeError, ValueError):
+        raise ProtocolError(jsonrpc.INVALID_PARAMS, "unknown cursor. List again from the beginning") from None

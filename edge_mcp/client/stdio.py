@@ -81,6 +81,9 @@ class StdioServer:
         except ConnectionError as error:
             raise ConnectionClosed("the server has ended") from error
 
+    async def hang_up(self, about: int | str, retry_ms: int) -> None:
+        """See Connection: requests have no stream of their own here."""
+
     async def close(self, reason: str = "") -> None:
         """See Connection; returns when the process is gone, which is killed if it takes longer than `END_S`."""
         self._closed = True

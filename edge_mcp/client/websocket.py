@@ -81,6 +81,9 @@ class WebSocketServer:
         except (ClientError, ConnectionError, RuntimeError) as error:  # RuntimeError: aiohttp's word for a closing socket
             raise ConnectionClosed("the WebSocket is closed") from error
 
+    async def hang_up(self, about: int | str, retry_ms: int) -> None:
+        """See Connection: requests have no stream of their own here."""
+
     async def close(self, reason: str = "") -> None:
         """See Connection."""
         await self._socket.close(message=reason.encode()[:123])

@@ -10,6 +10,9 @@ INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
+RESOURCE_NOT_FOUND = -32002  # until 2025-11-25; INVALID_PARAMS since
+HEADER_MISMATCH = -32020
+MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
 
 RequestId = int | str
@@ -131,6 +134,16 @@ def find_id(head: bytes, tail: bytes) -> RequestId | None:
         return _id.decode(found[1])
     except UNDECODABLE:
         return None
+
+
+class _AnyError(msgspec.Struct):
+    error: ErrorObject | None = None
+
+
+def error_code(frame: bytes) -> int | None:
+    """The code of an error answer; None for any other frame of this server's."""
+    error = msgspec.json.decode(frame, type=_AnyError).error if frame.startswith(b'{"error"') else None
+    return error.code if error else None
 
 
 def result(request_id: RequestId, value: Any) -> bytes:

@@ -1,12 +1,14 @@
 """MCP's own messages, as far as edge-mcp looks into them (schema 2025-11-25 and 2026-07-28)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from edge_mcp.protocol.jsonrpc import RequestId
 
 ProgressToken = int | str
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+LogLevel = Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
 
 
 class Implementation(msgspec.Struct, omit_defaults=True):
@@ -25,6 +27,7 @@ class Meta(msgspec.Struct):
         name="io.modelcontextprotocol/clientCapabilities", default=msgspec.UNSET
     )
     progress_token: ProgressToken | None = msgspec.field(name="progressToken", default=None)
+    log_level: LogLevel | None = msgspec.field(name="io.modelcontextprotocol/logLevel", default=None)
 
 
 class Params(msgspec.Struct):
@@ -41,7 +44,14 @@ class InitializeParams(Params, kw_only=True):
     clientInfo: dict[str, Any]
 
 
-class CallParams(Params, kw_only=True):
+class AskingParams(Params, kw_only=True):
+    """A request that may be answered with questions, and its repetition with their answers (2026-07-28, MRTR)."""
+
+    inputResponses: dict[str, dict[str, Any]] = {}
+    requestState: str | None = None
+
+
+class CallParams(AskingParams, kw_only=True):
     """`tools/call`, with the arguments left as the peer encoded them."""
 
     name: str
@@ -49,9 +59,121 @@ class CallParams(Params, kw_only=True):
 
 
 class ListParams(Params):
-    """`tools/list`."""
+    """Any list."""
 
     cursor: str | None = None
+
+
+class ListToolsParams(ListParams):
+    """`tools/list`."""
+
+
+class ListResourcesParams(ListParams):
+    """`resources/list`."""
+
+
+class ListTemplatesParams(ListParams):
+    """`resources/templates/list`."""
+
+
+class ListPromptsParams(ListParams):
+    """`prompts/list`."""
+
+
+class ReadParams(AskingParams, kw_only=True):
+    """`resources/read`."""
+
+    uri: str
+
+
+class SubscribeParams(Params, kw_only=True):
+    """`resources/subscribe` (until 2025-11-25)."""
+
+    uri: str
+
+
+class UnsubscribeParams(Params, kw_only=True):
+    """`resources/unsubscribe` (until 2025-11-25)."""
+
+    uri: str
+
+
+class PromptParams(AskingParams, kw_only=True):
+    """`prompts/get`."""
+
+    name: str
+    arguments: dict[str, str] = {}
+
+
+class Reference(msgspec.Struct):
+    """What a completion is for: a prompt by name, or a resource template by URI."""
+
+    type: Literal["ref/prompt", "ref/resource"]
+    name: str = ""
+    uri: str = ""
+
+
+class CompletedArgument(msgspec.Struct):
+    """The argument being typed."""
+
+    name: str
+    value: str
+
+
+class CompletionContext(msgspec.Struct):
+    """The arguments that are already there."""
+
+    arguments: dict[str, str] = {}
+
+
+class CompleteParams(Params, kw_only=True):
+    """`completion/complete`."""
+
+    ref: Reference
+    argument: CompletedArgument
+    context: CompletionContext = msgspec.field(default_factory=CompletionContext)
+
+
+class SetLevelParams(Params, kw_only=True):
+    """`logging/setLevel` (until 2025-11-25)."""
+
+    level: LogLevel
+
+
+class Filter(msgspec.Struct, omit_defaults=True):
+    """What a `subscriptions/listen` wants to hear of (2026-07-28)."""
+
+    toolsListChanged: bool = False
+    promptsListChanged: bool = False
+    resourcesListChanged: bool = False
+    resourceSubscriptions: list[str] = []
+    taskIds: list[str] = []
+
+
+class ListenParams(Params, kw_only=True):
+    """`subscriptions/listen` (2026-07-28)."""
+
+    notifications: Filter
+
+
+class TaskParams(Params, kw_only=True):
+    """`tasks/get` and `tasks/cancel` (extension io.modelcontextprotocol/tasks)."""
+
+    taskId: str
+
+
+class GetTaskParams(TaskParams):
+    """`tasks/get`."""
+
+
+class CancelTaskParams(TaskParams):
+    """`tasks/cancel`."""
+
+
+class UpdateTaskParams(TaskParams, kw_only=True):
+    """`tasks/update`."""
+
+    inputResponses: dict[str, dict[str, Any]] = {}
 
 
 class CancelledParams(msgspec.Struct):

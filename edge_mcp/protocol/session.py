@@ -10,33 +10,34 @@ from typing import Any
 import msgspec
 
 from edge_mcp.protocol import jsonrpc
-from edge_mcp.protocol.jsonrpc import Malformed, RequestId
+from edge_mcp.protocol.jsonrpc import ErrorObject, Malformed, RequestId
 from edge_mcp.protocol.messages import (
-    CallParams,
     CancelledParams,
     Implementation,
     InitializeParams,
-    ListParams,
+    LogLevel,
     Meta,
     Params,
     ProgressToken,
+    SetLevelParams,
     ToolResult,
 )
-from edge_mcp.protocol.versions import LEGACY, MODERN, negotiate
+from edge_mcp.protocol.methods import CACHEABLE, LEGACY_METHODS, MODERN_METHODS, capability_of
+from edge_mcp.protocol.versions import BATCHES, LEGACY, MODERN, negotiate
 from edge_mcp.transports.base import Frame, Oversized
 
-_PARAMS: dict[str, type[Params]] = {"initialize": InitializeParams, "tools/list": ListParams, "tools/call": CallParams}
-_OFFERED = frozenset({"tools/list", "tools/call"})
-_CACHEABLE = frozenset({"server/discover", "tools/list"})
+MAX_BATCH = 64
+_PARAMS = {**LEGACY_METHODS, **MODERN_METHODS}
 _EMPTY = msgspec.Raw(b"{}")
-_LIST_TTL_MS = 300_000
+_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Send `frame`: the session answered by itself."""
+    """Send `frame`: the session answered request `id` (None where it could not be read) by itself."""
 
     frame: bytes
+    id: RequestId | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,48 +55,140 @@ class Cancelled:
     id: RequestId
 
 
-Event = Answer | Request | Cancelled
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The client answered the server's own request `id` (from `Session.call`): with a result, or with an error."""
+
+    id: RequestId
+    result: dict[str, Any] | None
+    error: ErrorObject | None
+
+
+Event = Answer | Request | Cancelled | Response
+
+
+class _Batch:
+    """The answers to a JSON-RPC batch, which leave together."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.answers: list[bytes] = []
+
+    def frame(self) -> bytes | None:
+        """All answers in one frame, once there are all; None before, or when there are none."""
+        return b"[" + b",".join(self.answers) + b"]" if self.answers and not self.open else None
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a server says of itself."""
+    """What a server says of itself. `extensions` are the modern protocol extensions that it has."""
 
     info: Implementation
     capabilities: dict[str, Any]
-    instructions: str
+    instructions: str = ""
+    extensions: tuple[str, ...] = ()
+    list_ttl_ms: int = 300_000
+
+    @property
+    def modern_capabilities(self) -> dict[str, Any]:
+        """The capabilities as `server/discover` has them."""
+        if not self.extensions:
+            return self.capabilities
+        return {**self.capabilities, "extensions": {name: {} for name in self.extensions}}
 
 
 class Session:
-    """The protocol state of one connection."""
+    """The protocol state of one connection. With `version`, that (legacy) revision is taken as agreed on already."""
 
-    def __init__(self, about: About) -> None:
-        self.version: str | None = None
+    def __init__(self, about: About, version: str | None = None) -> None:
+        self.version = version
+        self.capabilities: dict[str, Any] = {}
+        """What a legacy client can do; a modern one says so in each request."""
+        self.log_level: LogLevel = "info"
+        """From which level on a legacy client wants to hear log messages."""
+        self.modern = False
         self._about = about
-        self._modern = False
         self._open: dict[RequestId, str] = {}
+        self._batches: dict[RequestId, _Batch] = {}
+        self._asked: set[RequestId] = set()
+        self._calls = 0
 
     def receive(self, frame: Frame) -> list[Event]:
         """What a frame means. Never raises, whatever the peer sent."""
+        if isinstance(frame, bytes) and self.version == BATCHES and frame.lstrip()[:1] == b"[":
+            return self._batch(frame)
         try:
             event = self._oversized(frame) if isinstance(frame, Oversized) else self._message(frame)
         except Malformed as error:
-            return [Answer(jsonrpc.error(error.request_id, error.code, error.message, error.data))]
+            return [_refusal(error)]
         return [] if event is None else [event]
 
     def result(self, request_id: RequestId, value: dict[str, Any] | ToolResult) -> bytes | None:
-        """The frame that answers an open request; None when it was cancelled and must not be answered."""
+        """The frame that answers an open request; None when it was cancelled and must not be answered (yet, in a batch)."""
         method = self._open.pop(request_id, None)
-        return None if method is None else jsonrpc.result(request_id, self._complete(method, value))
+        if method is None:
+            return None
+        return self._leave(request_id, jsonrpc.result(request_id, self._complete(method, value)))
 
     def error(self, request_id: RequestId, code: int, message: str, data: Any = msgspec.UNSET) -> bytes | None:
-        """The frame that answers an open request with an error; None when it was cancelled."""
-        return None if self._open.pop(request_id, None) is None else jsonrpc.error(request_id, code, message, data)
+        """The frame that answers an open request with an error; None as for `result`."""
+        if self._open.pop(request_id, None) is None:
+            return None
+        return self._leave(request_id, jsonrpc.error(request_id, code, message, data))
 
-    def progress(self, token: ProgressToken, progress: float, total: float, message: str) -> bytes:
+    def progress(self, token: ProgressToken, progress: float, total: float | None, message: str) -> bytes:
         """A progress notification; `progress` must grow from one to the next."""
-        params = {"progressToken": token, "progress": progress, "total": total, "message": message}
-        return jsonrpc.notification("notifications/progress", params)
+        params: dict[str, Any] = {"progressToken": token, "progress": progress}
+        params |= {} if total is None else {"total": total}
+        return jsonrpc.notification("notifications/progress", params | ({"message": message} if message else {}))
+
+    def notification(self, method: str, params: dict[str, Any], subscription: RequestId | None = None) -> bytes:
+        """Any other notification; `subscription` is the listen request that it belongs to (2026-07-28)."""
+        meta = {} if subscription is None else {"_meta": {_SUBSCRIPTION: subscription}}
+        return jsonrpc.notification(method, {**params, **meta})
+
+    def listened(self, request_id: RequestId) -> bytes | None:
+        """The frame that ends a `subscriptions/listen` in good order; None when it was cancelled."""
+        return self.result(request_id, {"_meta": {_SUBSCRIPTION: request_id}})
+
+    def call(self, method: str, params: dict[str, Any]) -> tuple[RequestId, bytes]:
+        """A request to the client (until 2025-11-25), by its id; the answer comes as a Response."""
+        self._calls += 1
+        self._asked.add(self._calls)
+        return self._calls, jsonrpc.call(self._calls, method, params)
+
+    def _leave(self, request_id: RequestId, frame: bytes) -> bytes | None:
+        batch = self._batches.pop(request_id, None)
+        if batch is None:
+            return frame
+        batch.open -= 1
+        batch.answers.append(frame)
+        return batch.frame()
+
+    def _batch(self, frame: bytes) -> list[Event]:
+        """A JSON-RPC batch, which only revision 2025-03-26 has."""
+        try:
+            parts = msgspec.json.decode(frame, type=list[msgspec.Raw])
+        except jsonrpc.UNDECODABLE as error:
+            return [_refusal(Malformed(jsonrpc.PARSE_ERROR, f"not valid JSON: {error}", None))]
+        if not 0 < len(parts) <= MAX_BATCH:
+            limits = f"a batch has 1 to {MAX_BATCH} messages, not {len(parts)}"
+            return [_refusal(Malformed(jsonrpc.INVALID_REQUEST, limits, None))]
+        batch = _Batch()
+        events: list[Event] = []
+        for part in parts:
+            try:
+                event = self._message(bytes(part))
+            except Malformed as error:
+                event = _refusal(error)
+            if isinstance(event, Answer):
+                batch.answers.append(event.frame)
+            elif event is not None:
+                events.append(event)
+                if isinstance(event, Request):
+                    batch.open += 1
+                    self._batches[event.id] = batch
+        return events + [Answer(frame, None) for frame in [batch.frame()] if frame is not None]
 
     def _oversized(self, frame: Oversized) -> Event:
         raise Malformed(
@@ -107,16 +200,28 @@ class Session:
     def _message(self, frame: bytes) -> Event | None:
         envelope = jsonrpc.decode(frame)
         if envelope.method is msgspec.UNSET:
-            if jsonrpc.present(envelope.result) or jsonrpc.present(envelope.error):
-                return None  # an answer; this server asked nothing
-            known = jsonrpc.request_id(envelope.id) if jsonrpc.present(envelope.id) else None
-            raise Malformed(jsonrpc.INVALID_REQUEST, 'a request needs a "method"', known)
+            return self._response(envelope)
         if not jsonrpc.present(envelope.id):
             return self._notification(envelope.method, envelope.params)
         request_id = jsonrpc.request_id(envelope.id)
         if request_id in self._open:
             raise Malformed(jsonrpc.INVALID_REQUEST, f"id {request_id!r} is still in use by an earlier request", request_id)
         return self._request(request_id, envelope.method, envelope.params)
+
+    def _response(self, envelope: jsonrpc.Envelope) -> Event | None:
+        known = jsonrpc.request_id(envelope.id) if jsonrpc.present(envelope.id) else None
+        if not jsonrpc.present(envelope.result) and not jsonrpc.present(envelope.error):
+            raise Malformed(jsonrpc.INVALID_REQUEST, 'a request needs a "method"', known)
+        if known not in self._asked:
+            return None  # JSON-RPC has no answer to an answer
+        assert known is not None  # noqa: S101 - narrows the type for mypy
+        self._asked.discard(known)
+        try:
+            if jsonrpc.present(envelope.result):
+                return Response(known, msgspec.json.decode(envelope.result, type=dict[str, Any]), None)
+            return Response(known, None, msgspec.json.decode(envelope.error, type=ErrorObject))
+        except jsonrpc.UNDECODABLE as error:
+            return Response(known, None, ErrorObject(jsonrpc.INVALID_REQUEST, f"the client's answer is not valid: {error}"))
 
     def _notification(self, method: str, params: msgspec.Raw) -> Event | None:
         if method != "notifications/cancelled":
@@ -125,55 +230,68 @@ class Session:
             cancelled = msgspec.json.decode(params, type=CancelledParams).requestId
         except jsonrpc.UNDECODABLE:
             return None  # JSON-RPC: a notification is never answered, not even a wrong one
-        return None if self._open.pop(cancelled, None) is None else Cancelled(cancelled)
+        if self._open.pop(cancelled, None) is None:
+            return None
+        if batch := self._batches.pop(cancelled, None):
+            batch.open -= 1
+        return Cancelled(cancelled)
 
     def _request(self, request_id: RequestId, method: str, raw: msgspec.Raw) -> Event:
         params = self._params(request_id, raw, _PARAMS.get(method, Params))
         if isinstance(params, InitializeParams):
             return self._initialize(request_id, params)
         self._check_era(request_id, params.meta)
-        if not self._modern and method == "ping":
-            return Answer(jsonrpc.result(request_id, {}))
+        if not self.modern and method == "ping":
+            return Answer(jsonrpc.result(request_id, {}), request_id)
         if self.version is None:
             raise Malformed(
                 jsonrpc.INVALID_PARAMS,
                 f"send initialize first (revisions {', '.join(LEGACY)}), or name the revision {MODERN[-1]} in params._meta",
                 request_id,
             )
-        if self._modern and method == "server/discover":
-            return Answer(jsonrpc.result(request_id, self._complete(method, self._discovery())))
-        if method not in _OFFERED:
-            raise Malformed(jsonrpc.METHOD_NOT_FOUND, f"method not found: {method[:100]}", request_id)
+        self._check_offered(request_id, method)
+        if method == "server/discover":
+            return Answer(jsonrpc.result(request_id, self._complete(method, self._discovery())), request_id)
+        if isinstance(params, SetLevelParams):
+            self.log_level = params.level
+            return Answer(jsonrpc.result(request_id, {}), request_id)
         self._open[request_id] = method
         return Request(request_id, params)
 
+    def _check_offered(self, request_id: RequestId, method: str) -> None:
+        methods = MODERN_METHODS if self.modern else LEGACY_METHODS
+        needed = capability_of(method)
+        if method not in methods or (needed is not None and needed not in self._about.capabilities):
+            raise Malformed(jsonrpc.METHOD_NOT_FOUND, f"method not found: {method[:100]}", request_id)
+
     def _initialize(self, request_id: RequestId, params: InitializeParams) -> Event:
-        if self._modern:
+        if self.modern:
             raise self._unsupported(request_id, params.protocolVersion)
         self.version = negotiate(params.protocolVersion)
+        self.capabilities = params.capabilities
         answer = {
             "protocolVersion": self.version,
             "capabilities": self._about.capabilities,
             "serverInfo": self._about.info,
             "instructions": self._about.instructions,
         }
-        return Answer(jsonrpc.result(request_id, answer))
+        return Answer(jsonrpc.result(request_id, answer), request_id)
 
     def _check_era(self, request_id: RequestId, meta: Meta) -> None:
         """Check a request's envelope against the conversation's era; the first modern one makes it modern."""
         if meta.version is msgspec.UNSET:
-            if self._modern:
+            if self.modern:
                 missing = "_meta needs io.modelcontextprotocol/protocolVersion and io.modelcontextprotocol/clientCapabilities"
                 raise Malformed(jsonrpc.INVALID_PARAMS, missing, request_id)
             return
-        if self.version is not None and not self._modern:
+        if self.version is not None and not self.modern:
             spoken = f"this connection was opened by initialize and speaks {self.version}"
             raise Malformed(jsonrpc.INVALID_REQUEST, spoken, request_id)
         if meta.version not in MODERN:
             raise self._unsupported(request_id, meta.version)
         if meta.capabilities is msgspec.UNSET:
             raise Malformed(jsonrpc.INVALID_PARAMS, "_meta needs io.modelcontextprotocol/clientCapabilities", request_id)
-        self._modern = True
+        self.modern = True
         self.version = meta.version
 
     def _unsupported(self, request_id: RequestId, requested: str) -> Malformed:
@@ -187,21 +305,22 @@ class Session:
     def _discovery(self) -> dict[str, Any]:
         return {
             "supportedVersions": list(MODERN),
-            "capabilities": self._about.capabilities,
+            "capabilities": self._about.modern_capabilities,
             "instructions": self._about.instructions,
         }
 
     def _complete(self, method: str, value: dict[str, Any] | ToolResult) -> Any:
         """A result as this conversation's revision wants it."""
-        if not self._modern:
+        if not self.modern:
             return value
         fields = value if isinstance(value, dict) else msgspec.structs.asdict(value)
-        caching = {"ttlMs": _LIST_TTL_MS, "cacheScope": "public"} if method in _CACHEABLE else {}
+        complete = fields.get("resultType", "complete") == "complete"
+        caching = {"ttlMs": self._about.list_ttl_ms, "cacheScope": "public"} if method in CACHEABLE and complete else {}
         return {
-            **{name: field for name, field in fields.items() if field is not msgspec.UNSET},
             "resultType": "complete",
             **caching,
-            "_meta": {"io.modelcontextprotocol/serverInfo": self._about.info},
+            **{name: field for name, field in fields.items() if field is not msgspec.UNSET},
+            "_meta": {**fields.get("_meta", {}), "io.modelcontextprotocol/serverInfo": self._about.info},
         }
 
     def _params(self, request_id: RequestId, raw: msgspec.Raw, kind: type[Params]) -> Params:
@@ -209,3 +328,7 @@ class Session:
             return msgspec.json.decode(raw if jsonrpc.present(raw) else _EMPTY, type=kind)
         except jsonrpc.UNDECODABLE as error:
             raise Malformed(jsonrpc.INVALID_PARAMS, f"invalid params: {error}", request_id) from None
+
+
+def _refusal(error: Malformed) -> Answer:
+    return Answer(jsonrpc.error(error.request_id, error.code, error.message, error.data), error.request_id)

@@ -3,6 +3,9 @@
 LEGACY = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 """Revisions opened by `initialize`."""
 
+BATCHES = "2025-03-26"
+"""The one revision that has JSON-RPC batches (2025-06-18 removed them)."""
+
 MODERN = ("2026-07-28",)
 """Revisions that carry their version in each request's `_meta` (2026-07-28, Versioning)."""
 

@@ -2,12 +2,13 @@
 
 import msgspec
 
+from edge_mcp.context import Context
 from edge_mcp.engine.client import Engine
 from edge_mcp.engine.messages import Item, ModelSpec, Signature
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
 from edge_mcp.repository.store import Entry
 from edge_mcp.tools.arguments import input_schema
-from edge_mcp.tools.base import CallContext
+from edge_mcp.tools.base import TaskUse
 from edge_mcp.tools.results import output_schema
 
 
@@ -29,7 +30,11 @@ class ModelTool:
         )
         self._engine = engine
 
-    async def call(self, arguments: bytes, context: CallContext) -> ToolResult:
+    def task_use(self, arguments: bytes) -> TaskUse:
+        """See Tool."""
+        return "never"
+
+    async def call(self, arguments: bytes, context: Context) -> ToolResult:
         """See Tool."""
         name = self.spec.key
         if not self._engine.is_ready(self.spec):

@@ -1,7 +1,7 @@
 """The seam between the server (or a client) and a way of exchanging frames."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 MAX_MESSAGE = 32 * 1024 * 1024
@@ -26,10 +26,11 @@ Frame = bytes | Oversized
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is there: `address` for logs, and the folders that this peer's `file:` arguments may name."""
+    """Who is there: `address` for logs, the folders that its `file:` arguments may name, and who it proved to be."""
 
     address: str
-    roots: tuple[str, ...] = field(default=())
+    roots: tuple[str, ...] = ()
+    principal: str = ""
 
 
 class Connection(Protocol):
@@ -43,8 +44,17 @@ class Connection(Protocol):
         """Frames in order, until the peer ends the conversation; never raises for what the peer sent."""
         ...
 
-    async def send(self, frame: bytes) -> None:
-        """Send one frame whole; returns when there is room for another. Raises: ConnectionClosed."""
+    async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
+        """Send one frame whole; returns when there is room for another. Raises: ConnectionClosed.
+
+        `about` is the id of the peer's request that the frame belongs to, and `last` says that it answers it: a transport
+        that gives each request a stream of its own routes by them.
+        """
+        ...
+
+    async def hang_up(self, about: int | str, retry_ms: int) -> None:
+        """Close the stream of one request, for the peer to take up again after `retry_ms`; does nothing where requests have
+        no stream of their own, or the peer could not take it up."""
         ...
 
     async def close(self, reason: str = "") -> None:

@@ -48,7 +48,7 @@ class MemoryConnection:
             size = len(frame)
             yield frame if size <= self._limit else Oversized(frame[:EDGE], frame[-EDGE:], size, self._limit)
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
         """See Connection."""
         pipe = self._outgoing
         async with pipe.changed:
@@ -57,6 +57,9 @@ class MemoryConnection:
                 raise ConnectionClosed("the connection is closed")
             pipe.frames.append(frame)
             pipe.changed.notify_all()
+
+    async def hang_up(self, about: int | str, retry_ms: int) -> None:
+        """See Connection: requests have no stream of their own here."""
 
     async def close(self, reason: str = "") -> None:
         """See Connection."""

@@ -86,7 +86,7 @@ class StdioConnection:
             for frame in self._lines.feed(data) if data else self._lines.finish():
                 yield frame
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
         """See Connection."""
         async with self._turn:
             rest = memoryview(frame + b"\n")
@@ -99,6 +99,9 @@ class StdioConnection:
                 self._open = self._open and not rest  # nothing may follow a torn frame
             if rest:
                 raise ConnectionClosed("standard output is closed")
+
+    async def hang_up(self, about: int | str, retry_ms: int) -> None:
+        """See Connection: requests have no stream of their own here."""
 
     async def close(self, reason: str = "") -> None:
         """See Connection."""

@@ -36,12 +36,15 @@ class WebSocketConnection:
             else:
                 return
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
         """See Connection."""
         try:
             await self._socket.send_frame(frame, WSMsgType.TEXT)
         except (ConnectionError, RuntimeError) as error:  # RuntimeError: aiohttp's word for a socket that is closing
             raise ConnectionClosed("the WebSocket is closed") from error
+
+    async def hang_up(self, about: int | str, retry_ms: int) -> None:
+        """See Connection: requests have no stream of their own here."""
 
     async def close(self, reason: str = "") -> None:
         """See Connection."""

@@ -1,0 +1,1 @@
+"""Prompts that help a host to use the device well."""

@@ -1,0 +1,1 @@
+"""What can be read: model cards and the device's status."""
