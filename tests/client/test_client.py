@@ -11,11 +11,11 @@ import pytest
 
 from edge_mcp.client import client as client_module
 from edge_mcp.client.client import Client
+from edge_mcp.context import Context
 from edge_mcp.errors import CallError, ConnectionClosed
 from edge_mcp.protocol.messages import Implementation, ToolAnnotations, ToolDefinition, ToolResult
-from edge_mcp.protocol.session import About
 from edge_mcp.server import Server
-from edge_mcp.tools.base import CallContext, Tool
+from edge_mcp.tools.base import TaskUse, Tool
 from edge_mcp.transports.base import Connection, Oversized
 from edge_mcp.transports.memory import pair
 
@@ -30,7 +30,10 @@ class Echo:
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    async def call(self, arguments: bytes, context: CallContext) -> ToolResult:
+    def task_use(self, arguments: bytes) -> TaskUse:
+        return "never"
+
+    async def call(self, arguments: bytes, context: Context) -> ToolResult:
         decoded = json.loads(arguments)
         await context.progress(1, 2, "half way")
         try:
@@ -71,7 +74,7 @@ async def serving(serve: Callable[[Connection], Awaitable[None]]) -> AsyncIterat
 @asynccontextmanager
 async def edge(tool: Echo | None = None) -> AsyncIterator[Client]:
     """A client of edge-mcp's own server with one tool."""
-    server = Server(About(Implementation("test", "1"), {"tools": {}}, ""), Catalogue(tool or Echo()))
+    server = Server(Implementation("test", "1"), Catalogue(tool or Echo()))
     async with serving(server.serve) as connection, Client(connection) as client:
         yield client
 

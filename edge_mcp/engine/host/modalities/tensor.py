@@ -118,7 +118,8 @@ def _floats(array: Array, spec: TensorSpec) -> Array:
 
 def _integers(value: Any, array: Array, spec: TensorSpec) -> Array:
     dtype = DATATYPES[spec.datatype]
-    if array.dtype.kind == "f":
+    # numpy makes floats of integers too when some are small and others beyond int64
+    if array.dtype.kind == "f" and not _all_integers(np.array(value, object)):
         if not (array == np.trunc(array)).all():
             raise ArgumentError(f"argument {spec.name} must have whole numbers only: the model takes {spec.datatype}")
         limits = np.iinfo(dtype)
