@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import base64
 import binascii
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Call, and show the answer. Raises: EdgeError."""
+    # asyncio's own warnings (a child that is gone before it was waited for) are no news for whoever pressed Ctrl-C.
+    logging.basicConfig(level="DEBUG" if options.debug else "CRITICAL")
     _check_save(options.save)
     values = given(options.arguments)
     result = asyncio.run(_answer(options, values))

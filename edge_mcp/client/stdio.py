@@ -46,7 +46,10 @@ class StdioServer:
         loop = asyncio.get_running_loop()
         try:
             transport, protocol = await loop.subprocess_exec(
-                lambda: SubprocessStreamProtocol(limit, loop), *command, env=environment
+                lambda: SubprocessStreamProtocol(limit, loop),
+                *command,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for this process, which then ends its server
             )
         except OSError as error:
             raise ConfigError(f"{command[0]} cannot be started: {error.strerror or error}") from error

@@ -55,9 +55,9 @@ class Catalogue:
 
 
 @asynccontextmanager
-async def serving(serve: Callable[[Connection], Awaitable[None]]) -> AsyncIterator[Connection]:
+async def serving(serve: Callable[[Connection], Awaitable[None]], limit: int = 1 << 20) -> AsyncIterator[Connection]:
     """The client's end of a connection on whose other end `serve` runs."""
-    theirs, ours = pair()
+    ours, theirs = pair(limit)  # the first end is the one with the limit
 
     async def run() -> None:
         await serve(theirs)
@@ -257,33 +257,10 @@ async def test_after_close_no_call_is_possible() -> None:
     ],
 )
 async def test_a_peer_that_does_not_speak_mcp_is_an_error_that_says_so(answer: bytes, reason: str) -> None:
-    async with serving(Scripted(server__discover=answer).serve) as connection:
+    async with serving(Scripted(server__discover=answer).serve, limit=1000) as connection:
         with pytest.raises((CallError, ConnectionClosed)) as caught:
-            await Client(_Limited(connection, 1000)).__aenter__()
+            await Client(connection).__aenter__()
     assert reason in str(caught.value)
-
-
-class _Limited:
-    """A connection on which larger frames are not kept."""
-
-    half_close = False
-
-    def __init__(self, connection: Connection, limit: int) -> None:
-        self.peer = connection.peer
-        self._connection = connection
-        self._limit = limit
-
-    async def __aiter__(self) -> AsyncIterator[bytes | Oversized]:
-        async for frame in self._connection:
-            assert isinstance(frame, bytes)
-            size = len(frame)
-            yield frame if size <= self._limit else Oversized(frame[:10], frame[-10:], size, self._limit)
-
-    async def send(self, frame: bytes) -> None:
-        await self._connection.send(frame)
-
-    async def close(self, reason: str = "") -> None:
-        await self._connection.close(reason)
 
 
 async def test_an_answer_that_is_no_tool_result_is_an_error() -> None:

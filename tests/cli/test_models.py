@@ -1,0 +1,107 @@
+"""`edge-mcp models`, on the models that ship and on folders of one's own."""
+
+import json
+import shutil
+from pathlib import Path
+
+from edge_mcp.engine.messages import Described, Signature, TensorSpec
+from edge_mcp.repository.signatures import Signatures
+from tests.cli.command import FIXTURES, ROOT, edge_mcp
+
+SHIPPED = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file"]
+
+
+def bare(folder: Path) -> Path:
+    shutil.copy(FIXTURES / "models" / "mlp_int8.onnx", folder)
+    return folder / "mlp_int8.onnx"
+
+
+def test_the_models_that_ship_are_listed_with_licence_size_and_file() -> None:
+    ran = edge_mcp("models", EDGE_MCP_MODELS=str(ROOT / "models"))
+    header, *rows = [line.split() for line in ran.out.splitlines()]
+    assert header == ["tool", "model", "version", "licence", "size", "file"]
+    assert [row[0] for row in rows] == SHIPPED
+    assert all(Path(row[-1]).is_file() for row in rows)
+    assert (ran.status, ran.err) == (0, "")
+
+
+def test_the_list_as_json_has_sizes_in_bytes() -> None:
+    ran = edge_mcp("models", "list", "--json", "--models", str(ROOT / "models"))
+    listed = json.loads(ran.out)
+    assert [model["tool"] for model in listed] == SHIPPED
+    assert all(model["size"] == Path(model["file"]).stat().st_size for model in listed)
+
+
+def test_a_model_is_shown_by_its_own_name_and_by_its_tools() -> None:
+    shown = edge_mcp("models", "show", "object-detector", "--models", str(ROOT / "models"))
+    assert shown.out == edge_mcp("models", "show", "detect_objects", "--models", str(ROOT / "models")).out
+    for part in ('name = "object-detector"', 'decoder = "ssd"', 'digest = "as in the manifest"', "image (string, required): "):
+        assert part in shown.out
+
+
+def test_a_model_shown_as_json_has_its_schemas() -> None:
+    shown = json.loads(edge_mcp("models", "show", "face-detector", "--json", "--models", str(ROOT / "models")).out)
+    assert shown["model"]["license"] == "Apache-2.0"
+    assert shown["inputSchema"]["required"] == ["image"]
+    assert "faces" in shown["outputSchema"]["properties"]
+    assert shown["file"]["sha256"] == shown["model"]["sha256"]
+
+
+def test_a_file_that_is_not_the_one_of_the_manifest_is_noticed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "models" / "face-detector", tmp_path / "face-detector")
+    (tmp_path / "face-detector" / "face_short_range_fp16.tflite").write_bytes(b"another")
+    assert 'digest = "NOT as in the manifest"' in edge_mcp("models", "show", "face-detector", "--models", str(tmp_path)).out
+
+
+def test_a_file_that_is_missing_is_noticed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "models" / "face-detector", tmp_path / "face-detector")
+    (tmp_path / "face-detector" / "face_short_range_fp16.tflite").unlink()
+    assert "missing" in edge_mcp("models", "--models", str(tmp_path)).out
+    assert "cannot be read: No such file" in edge_mcp("models", "show", "face-detector", "--models", str(tmp_path)).out
+
+
+def test_the_arguments_of_a_bare_file_are_not_known_before_it_was_read(tmp_path: Path) -> None:
+    bare(tmp_path)
+    shown = edge_mcp("models", "show", "mlp_int8", "--models", str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert shown.status == 0
+    assert "They stand in the model file" in shown.out
+
+
+def test_the_arguments_of_a_bare_file_are_remembered(tmp_path: Path) -> None:
+    file = bare(tmp_path)
+    signature = Signature((TensorSpec("pixels", "FP32", (1, 4)),), ())
+    Signatures(tmp_path / "cache" / "edge-mcp" / "signatures").put(file, Described(signature, "0" * 64))
+    shown = edge_mcp("models", "show", "mlp-int8", "--models", str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert "pixels (tensor, required): FP32 tensor of shape [1, 4]" in shown.out
+
+
+def test_what_is_wrong_with_one_model_is_told_and_the_others_are_listed(tmp_path: Path) -> None:
+    bare(tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model.toml").write_text("[model]\nnam = 1\n")
+    ran = edge_mcp("models", "--models", str(tmp_path))
+    assert ran.status == 0
+    assert "mlp_int8" in ran.out
+    assert "Did you mean 'name'?" in ran.err or "broken" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_if_every_model_is_wrong_the_status_is_1(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model.toml").write_text("[model]\n")
+    ran = edge_mcp("models", "--models", str(tmp_path))
+    assert (ran.status, ran.out) == (1, "")
+
+
+def test_a_folder_without_models_is_said_to_be_one(tmp_path: Path) -> None:
+    ran = edge_mcp("models", "--models", str(tmp_path))
+    assert (ran.status, ran.out, ran.err) == (0, "", f"edge-mcp: there are no models in {tmp_path}\n")
+
+
+def test_a_folder_that_is_not_there_is_one_line() -> None:
+    assert edge_mcp("models", "--models", "/no/such").failed().startswith("the model folder /no/such cannot be read")
+
+
+def test_an_unknown_model_is_answered_with_the_nearest() -> None:
+    error = edge_mcp("models", "show", "objects-detector", "--models", str(ROOT / "models")).failed()
+    assert error.startswith("there is no model 'objects-detector'. Did you mean 'object-detector'? There are: ")

@@ -1,0 +1,69 @@
+"""Results for people."""
+
+from typing import Any
+
+import pytest
+
+from edge_mcp.cli.render import rendered, table
+
+
+def box(*values: float) -> dict[str, float]:
+    return dict(zip(("x_min", "y_min", "x_max", "y_max"), values, strict=True))
+
+
+def test_detections_become_a_table_with_percentages_and_boxes() -> None:
+    result = {
+        "detections": [
+            {"label": "Cat", "score": 0.8547, "box": box(118.0, 6.25, 446, 298)},
+            {"label": "Coffee cup", "score": 0.05, "box": box(0, 0, 1000, 9)},
+        ],
+        "image": {"width": 451, "height": 300},
+        "inference_ms": 35.248,
+    }
+    assert rendered(result).splitlines() == [
+        "label       score  box (x_min y_min x_max y_max)",
+        "Cat         85.5%  118 6.25  446 298",
+        "Coffee cup   5.0%    0    0 1000   9",
+        "",
+        "image: width 451, height 300",
+        "inference_ms: 35.25",
+    ]
+
+
+def test_nothing_found_is_said() -> None:
+    assert rendered({"faces": [], "inference_ms": 3.0}) == "faces: nothing found\ninference_ms: 3"
+
+
+def test_what_is_nested_deeper_is_counted() -> None:
+    assert rendered({"faces": [{"keypoints": {"nose": {"x": 1, "y": 2}, "mouth": {"x": 1, "y": 2}}}]}) == "keypoints\n2"
+
+
+def test_tensors_become_a_table_with_the_first_of_their_data() -> None:
+    outputs = {"probs": {"dtype": "FP32", "shape": [1, 10], "data": [[n / 10 for n in range(10)]]}}
+    assert rendered({"outputs": outputs}).splitlines() == [
+        "outputs  dtype  shape  data",
+        "probs    FP32   1 10   [0 0.1 0.2 0.3 0.4 0.5 0.6 0.7 … (10)]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, "yes"),
+        (False, "no"),
+        (None, ""),
+        (12, "12"),
+        (1234.5678, "1234.57"),
+        (0.00012345, "0.0001234"),
+        (1e300, "1e+300"),
+        ("x" * 100, "x" * 59 + "…"),
+        ("a\nb\x1b[31m", "a b\N{REPLACEMENT CHARACTER}[31m"),
+        ([1, 2.5, "x"], "1 2.5 x"),
+    ],
+)
+def test_a_value_becomes_one_short_line(value: Any, shown: str) -> None:
+    assert rendered({"it": value}) == f"it: {shown}"
+
+
+def test_rows_need_not_have_the_same_keys() -> None:
+    assert table([{"a": "x"}, {"b": 2}]).splitlines() == ["a  b", "x", "   2"]
