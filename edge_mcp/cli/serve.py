@@ -9,6 +9,7 @@ import sys
 from edge_mcp import app
 from edge_mcp.cli.options import Parser
 from edge_mcp.config import LOG_LEVELS, PREFIX, Config, load
+from edge_mcp.errors import ConfigError
 
 
 def parser() -> Parser:
@@ -33,6 +34,8 @@ def parser() -> Parser:
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop. Raises: EdgeError."""
     config = settings(options)
+    if options.stdio:
+        _check_streams()
     log(config.log_level)
     network = options.listen is not None or not options.stdio
     chatty = config.log_level in ("debug", "info")
@@ -70,6 +73,15 @@ class _OneLine(logging.Formatter):
         if record.exc_info and record.exc_info[1]:
             line += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
         return "edge-mcp: " + " ".join(line.split())
+
+
+def _check_streams() -> None:
+    """Before anything else takes the numbers 0 and 1, which whoever started this may have closed. Raises: ConfigError."""
+    for number, name in enumerate(("input", "output")):
+        try:
+            os.fstat(number)
+        except OSError as error:
+            raise ConfigError(f"standard {name} is closed", "Without --stdio it is not needed") from error
 
 
 def _say(line: str) -> None:

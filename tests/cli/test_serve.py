@@ -58,6 +58,14 @@ async def test_stdio_and_network_can_be_served_at_once() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize(("redirection", "name"), [("<&-", "input"), (">&-", "output")])
+def test_a_standard_stream_that_is_closed_is_one_line(redirection: str, name: str) -> None:
+    command = f"exec {sys.executable} -m edge_mcp serve --stdio {redirection}"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == f"edge-mcp: standard {name} is closed. Without --stdio it is not needed\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_status_0(number: int) -> None:
     async with serving("--listen", "127.0.0.1:0") as served:
