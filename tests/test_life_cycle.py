@@ -44,6 +44,7 @@ async def test_neither_process_maps_the_libraries_of_the_other() -> None:
         assert not [name for name in ENGINE_ONLY if f"/{name}/" in mapped(served.pid)]
         assert [name for name in ENGINE_ONLY if f"/{name}/" in mapped(engine)] == ENGINE_ONLY
         assert not [name for name in ("_asyncio", "/aiohttp/", "/zeroconf/", "_ssl") if name in mapped(engine)]
+        assert "libcrypto" not in mapped(engine), "OpenSSL is 3.6 MB that the engine has no use for"
 
 
 def test_the_engine_serves_every_model_without_an_event_loop() -> None:

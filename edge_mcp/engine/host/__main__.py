@@ -9,11 +9,13 @@ import sys
 import threading
 from pathlib import Path
 
-from edge_mcp.engine.channel import Channel
-from edge_mcp.engine.host.lane import serve_lane
-from edge_mcp.engine.host.residency import Residency
-from edge_mcp.engine.messages import Request
-from edge_mcp.engine.stages import Stages
+sys.modules["_hashlib"] = None  # type: ignore[assignment] # hashlib would load OpenSSL, 3.6 MB, for what it can do without
+
+from edge_mcp.engine.channel import Channel  # noqa: E402
+from edge_mcp.engine.host.lane import serve_lane  # noqa: E402
+from edge_mcp.engine.host.residency import Residency  # noqa: E402
+from edge_mcp.engine.messages import Request  # noqa: E402
+from edge_mcp.engine.stages import Stages  # noqa: E402
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
