@@ -50,8 +50,9 @@ class Conversation:
             async for frame in self.connection:
                 for event in self.session.receive(frame):
                     await self._on_event(event, frame)
-            if self.connection.half_close and self.calls:
-                await asyncio.wait(self.calls.values())
+            if self.connection.half_close:
+                await self.end_subscriptions()
+                await asyncio.gather(*self.calls.values(), return_exceptions=True)
         except ConnectionClosed as error:
             logger.debug("%s: %s", self.connection.peer.address, error)
         finally:

@@ -38,7 +38,9 @@ class Connection(Protocol):
 
     peer: Peer
     half_close: bool
-    """Whether the peer still listens after its last frame (a stdio host that closed its end does)."""
+    """Whether the peer still listens when the iteration has ended: a stdio host that closed its end does. What is in flight
+    is then answered, and open subscriptions are ended. (A request of its own, as an HTTP POST, is no end: its iteration
+    goes on until it is answered or the peer is gone.)"""
 
     def __aiter__(self) -> AsyncIterator[Frame]:
         """Frames in order, until the peer ends the conversation; never raises for what the peer sent."""
