@@ -28,10 +28,12 @@ def main(parent: int, stages_fd: int, lane_fds: list[int]) -> None:
     )
     stages = Stages(stages_fd, len(lane_fds))
     residency = Residency()
+    # Made here and not in the threads: two threads that build the decoder of one type at once can crash msgspec.
+    channels = [Channel[Request](socket.socket(fileno=fd), Request) for fd in lane_fds]
 
     def serve(index: int) -> None:
         try:
-            serve_lane(Channel[Request](socket.socket(fileno=lane_fds[index]), Request), residency, stages, index)
+            serve_lane(channels[index], residency, stages, index)
         except BaseException:
             # A lane that cannot go on must not leave the server waiting: end the process, which the server notices.
             logging.exception("lane %d failed", index)
