@@ -4,7 +4,8 @@ import asyncio
 import importlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,19 @@ import edge_mcp
 from edge_mcp.config import Config, cache_folder
 from edge_mcp.engine.client import EngineClient
 from edge_mcp.errors import ConfigError
+from edge_mcp.prompts.base import Prompts
+from edge_mcp.prompts.functions import FunctionPrompts
+from edge_mcp.prompts.joined import JoinedPrompts
 from edge_mcp.protocol.messages import Implementation
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Store, scan
+from edge_mcp.resources.base import Resources
+from edge_mcp.resources.functions import FunctionResources
+from edge_mcp.resources.joined import JoinedResources
 from edge_mcp.server import Server
+from edge_mcp.tools.base import Catalogue
+from edge_mcp.tools.functions import FunctionTools
+from edge_mcp.tools.joined import JoinedTools
 from edge_mcp.tools.models import ModelCatalogue
 from edge_mcp.transports.base import Listener
 
@@ -34,25 +44,66 @@ _LISTENERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What is served beside the models: written in Python by whoever embeds edge-mcp."""
+
+    tools: FunctionTools = field(default_factory=FunctionTools)
+    resources: FunctionResources = field(default_factory=FunctionResources)
+    prompts: FunctionPrompts = field(default_factory=FunctionPrompts)
+
+
+class App:
+    """A device that serves: `own` tools, resources and prompts, and beside them the models, if there is a `store`."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store | None,
+        own: Own | None = None,
+        info: Implementation = INFO,
+        instructions: str = INSTRUCTIONS,
+    ) -> None:
+        self._engine = EngineClient(config.lane_count())
+        self._store = store
+        tools: list[Catalogue] = [own.tools] if own else []
+        resources: list[Resources] = [own.resources] if own else []
+        prompts: list[Prompts] = [own.prompts] if own else []
+        if store is not None:
+            tools.insert(0, ModelCatalogue(store, self._engine, Signatures(cache_folder() / "signatures")))
+        self.server = Server(
+            info,
+            tools[0] if len(tools) == 1 else JoinedTools(tools),
+            JoinedResources(resources) if resources else None,
+            JoinedPrompts(prompts) if prompts else None,
+            instructions,
+        )
+
+    async def serve(
+        self, config: Config, stdio: bool, network: bool, say: Callable[[str], None], stop: Awaitable[None]
+    ) -> None:
+        """Serve until the stdio host is done or `stop` is; `say` tells the user what happens. Raises: EdgeError."""
+        listeners = _listeners(config, stdio, network, say)
+        tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in listeners]
+        stopped = asyncio.ensure_future(stop)
+        try:
+            done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await self.server.drain(DRAIN_S)
+            for task in done:
+                task.result()
+        finally:
+            for task in [*tasks, stopped]:
+                task.cancel()
+            await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            await self._engine.close()
+
+
 async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> None:
-    """Serve until the stdio host is done, or SIGTERM or SIGINT; `say` tells the user what happens. Raises: EdgeError."""
+    """Serve the models until the stdio host is done, or SIGTERM or SIGINT. Raises: EdgeError."""
     store = found(config)
-    engine = EngineClient(config.lane_count())
-    server = Server(INFO, ModelCatalogue(store, engine, Signatures(cache_folder() / "signatures")), instructions=INSTRUCTIONS)
-    listeners = _listeners(config, stdio, network, say)
-    tasks = [asyncio.create_task(listener.listen(server.serve)) for listener in listeners]
-    stop = asyncio.create_task(_signalled())
+    app = App(config, store)
     say(f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, config.model_folders()))}")
-    try:
-        done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
-        await server.drain(DRAIN_S)
-        for task in done:
-            task.result()
-    finally:
-        for task in [*tasks, stop]:
-            task.cancel()
-        await asyncio.gather(*tasks, stop, return_exceptions=True)
-        await engine.close()
+    await app.serve(config, stdio, network, say, signalled())
 
 
 def found(config: Config) -> Store:
@@ -92,9 +143,10 @@ def _load(transport: str, name: str = "") -> Any:
     return getattr(importlib.import_module(module), name or default)
 
 
-async def _signalled() -> None:
+async def signalled() -> None:
+    """Until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    signalled = asyncio.Event()
+    arrived = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled.set)
-    await signalled.wait()
+        loop.add_signal_handler(number, arrived.set)
+    await arrived.wait()

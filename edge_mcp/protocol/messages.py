@@ -202,15 +202,15 @@ class ToolAnnotations(msgspec.Struct, frozen=True):
     openWorldHint: bool = False
 
 
-class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A tool as `tools/list` shows it."""
 
     name: str
-    title: str
-    description: str
+    title: str = ""
+    description: str = ""
     inputSchema: dict[str, Any]
-    outputSchema: dict[str, Any] | None
-    annotations: ToolAnnotations
+    outputSchema: dict[str, Any] | None = None
+    annotations: ToolAnnotations | dict[str, Any] | None = None
 
 
 class ToolResult(msgspec.Struct, omit_defaults=True):

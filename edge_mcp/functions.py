@@ -1,0 +1,104 @@
+"""Python functions that answer calls: what they take, by their type hints, and how they are called."""
+
+import asyncio
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+import msgspec
+
+from edge_mcp.context import Context
+from edge_mcp.errors import ArgumentError, ConfigError
+
+REF = "#/$defs/{name}"
+
+
+class Function:
+    """A function of a user's. Arguments are checked against its type hints; a parameter annotated `Context` gets the call's.
+
+    An async function runs on the event loop, any other in a thread. Raises: ConfigError when no schema can be made of it.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name: str = getattr(function, "__name__", type(function).__name__)
+        self.description = _first_paragraph(function)
+        self._function = function
+        self._on_loop = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+        try:
+            hints = get_type_hints(function, include_extras=True)
+        except (NameError, TypeError) as error:
+            raise ConfigError(f"the type hints of {self.name} cannot be read: {error}") from error
+        self.returns: Any = hints.get("return", Any)
+        parameters = inspect.signature(function).parameters.values()
+        self._context = next((parameter.name for parameter in parameters if hints.get(parameter.name) is Context), None)
+        taken = [parameter for parameter in parameters if parameter.name != self._context]
+        self._open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken)
+        self.parameters = [parameter for parameter in taken if parameter.kind is not parameter.VAR_KEYWORD]
+        if wrong := [p.name for p in self.parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]:
+            raise ConfigError(f"{self.name} has the positional parameter {wrong[0]}", "Arguments are passed by name")
+        fields = [(parameter.name, hints.get(parameter.name, Any), *_default(parameter)) for parameter in self.parameters]
+        self._arguments = msgspec.defstruct(self.name, fields, kw_only=True, forbid_unknown_fields=not self._open)
+        self.schema = schema_of(self._arguments, self.name)
+        self.schema.pop("title", None)
+        self._decoder = msgspec.json.Decoder(self._arguments)
+
+    def decode(self, arguments: bytes) -> dict[str, Any]:
+        """JSON as keyword arguments. Raises: ArgumentError."""
+        try:
+            values = _fields(self._decoder.decode(arguments))
+            return {**msgspec.json.decode(arguments), **values} if self._open else values
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ArgumentError(f"{self.name}: {error}", self._expected()) from None
+
+    def convert(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """Texts as keyword arguments. Raises: ArgumentError."""
+        try:
+            values = _fields(msgspec.convert(texts, self._arguments, strict=False))
+            return {**texts, **values} if self._open else values
+        except msgspec.ValidationError as error:
+            raise ArgumentError(f"{self.name}: {error}", self._expected()) from None
+
+    async def call(self, values: Mapping[str, Any], context: Context | None = None) -> Any:
+        """What the function returns, or raises."""
+        more = {self._context: context} if self._context else {}
+        if self._on_loop:
+            return await self._function(**values, **more)
+        return await asyncio.to_thread(self._function, **values, **more)
+
+    def _expected(self) -> str:
+        known = [f"{p.name}{'' if p.default is p.empty else ' (optional)'}" for p in self.parameters]
+        return f"It takes {', '.join(known)}" if known else "It takes no arguments"
+
+
+def schema_of(kind: Any, name: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a type, with what it refers to in `$defs`. Raises: ConfigError."""
+    try:
+        (schema,), definitions = msgspec.json.schema_components([kind], ref_template=REF)
+    except TypeError as error:
+        raise ConfigError(f"no schema can be made of the type hints of {name}: {error}", "Use types that JSON has") from error
+    root = next((key for key in definitions if schema == {"$ref": REF.format(name=key)}), None)
+    if root is not None:
+        schema = definitions[root]
+        others = {key: value for key, value in definitions.items() if key != root}
+        if REF.format(name=root) in msgspec.json.encode([schema, others]).decode():
+            others[root] = definitions[root]  # it refers to itself
+        definitions = others
+    return {**schema, **({"$defs": definitions} if definitions else {})}
+
+
+def _fields(values: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(values, name) for name in values.__struct_fields__}
+
+
+def _default(parameter: inspect.Parameter) -> tuple[Any, ...]:
+    """The default, as a struct's field takes it: each call gets its own copy of one that can be changed."""
+    if parameter.default is parameter.empty:
+        return ()
+    if isinstance(parameter.default, list | dict | set | bytearray) and parameter.default:
+        return (msgspec.field(default_factory=lambda: copy.deepcopy(parameter.default)),)
+    return (parameter.default,)
+
+
+def _first_paragraph(function: Callable[..., Any]) -> str:
+    return " ".join((inspect.getdoc(function) or "").split("\n\n", 1)[0].split())

@@ -1,0 +1,120 @@
+"""Python functions as tools."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from typing import Any, get_origin, is_typeddict
+
+import msgspec
+
+from edge_mcp.context import Context, InputRequired
+from edge_mcp.errors import ConfigError, EdgeError
+from edge_mcp.functions import Function, schema_of
+from edge_mcp.protocol.content import as_block
+from edge_mcp.protocol.messages import ToolDefinition, ToolResult
+from edge_mcp.tools.base import TaskUse, Tool
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class FunctionTool:
+    """One function as a tool; see tools.base.Tool.
+
+    What it returns becomes content blocks: a text, a block of protocol.content, a list of those; anything else is JSON
+    text, and `structuredContent` too where it is an object. A return annotation that is a struct, a dataclass, a TypedDict
+    or a dict makes the `outputSchema`, which every answer is checked against.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str | None = None,
+        title: str = "",
+        description: str | None = None,
+        input_schema: dict[str, Any] | None = None,
+        annotations: dict[str, Any] | None = None,
+        task: TaskUse = "never",
+    ) -> None:
+        self._function = Function(function)
+        self._function.name = name = name or self._function.name
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"a tool cannot be named {name!r}", "Use 1 to 64 letters, digits, '_' or '-'")
+        self._task = task
+        returns = self._function.returns
+        structured = is_structured(returns)
+        self._check = msgspec.json.Decoder(returns).decode if structured else None
+        self.definition = ToolDefinition(
+            name=name,
+            title=title,
+            description=self._function.description if description is None else description,
+            inputSchema=self._function.schema if input_schema is None else input_schema,
+            outputSchema=schema_of(returns, name) if structured else None,
+            annotations=annotations,
+        )
+
+    def task_use(self, arguments: bytes) -> TaskUse:
+        """See Tool."""
+        return self._task
+
+    async def call(self, arguments: bytes, context: Context) -> ToolResult:
+        """See Tool."""
+        values = self._function.decode(arguments)
+        try:
+            return self._result(await self._function.call(values, context))
+        except (EdgeError, InputRequired):
+            raise
+        except ValueError as error:
+            return ToolResult.failed(str(error))
+        except Exception:
+            logger.exception("the tool %s failed unexpectedly", self.definition.name)
+            return ToolResult.failed("internal error")
+
+    def _result(self, value: Any) -> ToolResult:
+        if isinstance(value, ToolResult):
+            return value
+        if self._check is not None:
+            encoded = msgspec.json.encode(value)
+            self._check(encoded)
+            return ToolResult([{"type": "text", "text": encoded.decode()}], msgspec.Raw(encoded))
+        parts = [] if value is None else value if isinstance(value, list | tuple) else [value]
+        blocks = [block for block in map(as_block, parts) if block is not None]
+        if len(blocks) == len(parts):
+            return ToolResult(blocks)
+        encoded = msgspec.json.encode(value)
+        structured = msgspec.Raw(encoded) if encoded.startswith(b"{") else msgspec.UNSET
+        return ToolResult([{"type": "text", "text": encoded.decode()}], structured)
+
+
+class FunctionTools:
+    """The tools written in Python; see tools.base.Catalogue. Its mapping is a new one after each change."""
+
+    def __init__(self) -> None:
+        self._tools: dict[str, Tool] = {}
+
+    async def tools(self) -> Mapping[str, Tool]:
+        """See Catalogue."""
+        return self._tools
+
+    def add(self, tool: Tool) -> None:
+        """Raises: ConfigError when there is one of this name."""
+        name = tool.definition.name
+        if name in self._tools:
+            raise ConfigError(f"there is a tool {name} already", "Give one of them another name")
+        self._tools = {**self._tools, name: tool}
+
+    def remove(self, name: str) -> None:
+        """Raises: ConfigError when there is none of this name."""
+        if name not in self._tools:
+            raise ConfigError(f"there is no tool {name} of yours")
+        self._tools = {known: tool for known, tool in self._tools.items() if known != name}
+
+
+def is_structured(kind: Any) -> bool:
+    """Whether values of this type are JSON objects with a schema of their own."""
+    origin = get_origin(kind) or kind
+    if not isinstance(origin, type) or origin is ToolResult or hasattr(origin, "block"):
+        return False
+    return issubclass(origin, msgspec.Struct | Mapping) or is_dataclass(origin) or is_typeddict(origin)
