@@ -38,5 +38,5 @@ def has_dynamic_batch(specs: Sequence[TensorSpec]) -> bool:
 
 def one_line(error: Exception) -> str:
     """A native exception's reason, shortened to one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()).rstrip(". ") or type(error).__name__
     return text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + "…"

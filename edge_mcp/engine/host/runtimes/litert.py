@@ -1,6 +1,8 @@
 """LiteRT (TFLite) models, with the default XNNPACK delegate; the only module that imports `ai_edge_litert`."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +93,9 @@ class LitertModel:
 
     def _interpreter(self) -> Any:
         try:
-            interpreter = Interpreter(str(self._path), num_threads=self._threads)
-            interpreter.allocate_tensors()
+            with _native_chatter_off():
+                interpreter = Interpreter(str(self._path), num_threads=self._threads)
+                interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{self._path.name} cannot be loaded: {one_line(error)}", "Is it a whole TFLite file?") from error
         return interpreter
@@ -106,6 +109,20 @@ class LitertModel:
         # The signature is empty where it says no more than the shape does.
         declared = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
         return TensorSpec(name, datatype, tuple(int(size) for size in declared))
+
+
+@contextmanager
+def _native_chatter_off() -> Iterator[None]:
+    """LiteRT greets every delegate on standard error, and no setting stops it. Its failures come as exceptions all the same;
+    what another lane logs in these few milliseconds is lost."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _details(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
