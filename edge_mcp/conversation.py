@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 MAX_CALLS = 128
 MAX_CALL_BYTES = 64 * 1024 * 1024
 MAX_SUBSCRIPTIONS = 256
+MAX_QUESTIONS = 64
 
 Handle = Callable[["Conversation", Request], Awaitable[dict[str, Any] | ToolResult]]
 
@@ -40,6 +41,7 @@ class Conversation:
         self._listening: dict[RequestId, Filter] = {}
         self._answers: dict[RequestId, asyncio.Future[Response]] = {}
         self._telling: dict[bytes, asyncio.Task[None]] = {}
+        self._asking = 0
         self._bytes = 0
         self._room = asyncio.Event()
 
@@ -108,6 +110,9 @@ class Conversation:
         """Put questions to a legacy client as requests of the server's, on the stream of the call that has them."""
         loop = asyncio.get_running_loop()
         asked: dict[str, asyncio.Future[Response]] = {}
+        if len(self._answers) + len(questions) > MAX_QUESTIONS:
+            raise EdgeError(f"{MAX_QUESTIONS} questions to this client are open already", "Call again when some are answered")
+        self._asking += 1
         try:
             for key, question in questions.items():
                 request_id, frame = self.session.call(question.method, question.params)
@@ -115,6 +120,7 @@ class Conversation:
                 await self.send(frame, about)
             await asyncio.wait(asked.values())
         finally:
+            self._asking -= 1
             self._answers = {known: future for known, future in self._answers.items() if future not in asked.values()}
         answers: dict[str, dict[str, Any]] = {}
         for key, future in asked.items():
@@ -139,7 +145,7 @@ class Conversation:
                     waiting.set_result(event)
 
     async def _begin(self, request: Request, size: int) -> None:
-        while self.calls and (len(self.calls) >= MAX_CALLS or self._bytes + size > MAX_CALL_BYTES):
+        while self._is_full(size):
             self._room.clear()
             await self._room.wait()
         task = asyncio.create_task(self._answer(request))
@@ -153,6 +159,11 @@ class Conversation:
             self._room.set()
 
         task.add_done_callback(ended)
+
+    def _is_full(self, size: int) -> bool:
+        """Whether a request of `size` bytes has to wait: never for calls that themselves wait to read the peer's answer."""
+        working = len(self.calls) - self._asking
+        return working > 0 and (working >= MAX_CALLS or self._bytes + size > MAX_CALL_BYTES)
 
     async def _answer(self, request: Request) -> None:
         try:
