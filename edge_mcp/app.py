@@ -80,7 +80,7 @@ class App:
         )
 
     async def serve(
-        self, config: Config, stdio: bool, network: bool, say: Callable[[str], None], stop: Awaitable[None]
+        self, config: Config, stdio: bool, network: bool, say: Callable[[str], None], stop: Awaitable[object]
     ) -> None:
         """Serve until the stdio host is done or `stop` is; `say` tells the user what happens. Raises: EdgeError."""
         listeners = _listeners(config, stdio, network, say)
@@ -100,10 +100,11 @@ class App:
 
 async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> None:
     """Serve the models until the stdio host is done, or SIGTERM or SIGINT. Raises: EdgeError."""
+    stop = signalled()
     store = found(config)
     app = App(config, store)
     say(f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, config.model_folders()))}")
-    await app.serve(config, stdio, network, say, signalled())
+    await app.serve(config, stdio, network, say, stop)
 
 
 def found(config: Config) -> Store:
@@ -143,10 +144,10 @@ def _load(transport: str, name: str = "") -> Any:
     return getattr(importlib.import_module(module), name or default)
 
 
-async def signalled() -> None:
-    """Until SIGTERM or SIGINT."""
+def signalled() -> Awaitable[object]:
+    """Catch SIGTERM and SIGINT from now on; what is returned ends when one has arrived."""
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, arrived.set)
-    await arrived.wait()
+    return arrived.wait()
