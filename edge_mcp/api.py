@@ -147,7 +147,7 @@ class Server:
         """Serve until SIGTERM or Ctrl-C, or until the stdio host is done. See `serve`."""
         asyncio.run(self.serve(stdio, listen, app.signalled()))
 
-    async def serve(self, stdio: bool = False, listen: str | None = None, stop: Awaitable[None] | None = None) -> None:
+    async def serve(self, stdio: bool = False, listen: str | None = None, stop: Awaitable[object] | None = None) -> None:
         """Serve the host that started this process (`stdio`), or peers at `listen` (HOST:PORT; by default that of the
         settings), until `stop` is done or this is cancelled. Raises: EdgeError."""
         if listen is not None:
