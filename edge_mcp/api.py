@@ -69,15 +69,17 @@ class Server:
         input_schema: dict[str, Any] | None = None,
         annotations: dict[str, Any] | None = None,
         task: TaskUse = "never",
+        before: Callable[[Context], Awaitable[Any]] | None = None,
     ) -> Callable[[F], F]:
         """Make a function a tool; see tools.functions.FunctionTool. `annotations` are MCP's `ToolAnnotations`.
 
         `task`: whether a call runs as a task for a client that can follow one; `required`: for no other client of 2026-07-28.
+        `before` asks what has to be known before the task begins; the function gets the same answers under the same keys.
         """
         _called("tool", name)
 
         def add(function: F) -> F:
-            self._own.tools.add(FunctionTool(function, name, title, description, input_schema, annotations, task))
+            self._own.tools.add(FunctionTool(function, name, title, description, input_schema, annotations, task, before))
             self.changed("tools")
             return function
 
@@ -145,7 +147,11 @@ class Server:
 
     def run(self, stdio: bool = False, listen: str | None = None) -> None:
         """Serve until SIGTERM or Ctrl-C, or until the stdio host is done. See `serve`."""
-        asyncio.run(self.serve(stdio, listen, app.signalled()))
+
+        async def until_signalled() -> None:
+            await self.serve(stdio, listen, app.signalled())
+
+        asyncio.run(until_signalled())
 
     async def serve(self, stdio: bool = False, listen: str | None = None, stop: Awaitable[object] | None = None) -> None:
         """Serve the host that started this process (`stdio`), or peers at `listen` (HOST:PORT; by default that of the

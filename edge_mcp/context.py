@@ -24,6 +24,21 @@ class Question:
         """What the client must be able to do to answer it."""
         return _NEEDS[self.method]
 
+    def accepts(self, answer: object) -> bool:
+        """Whether this is an answer to the question; what is not is asked again."""
+        if not isinstance(answer, dict):
+            return False
+        match self.method:
+            case "elicitation/create":
+                content = answer.get("content", {})
+                needed = self.params.get("requestedSchema", {}).get("required", ())
+                filled = isinstance(content, dict) and all(name in content for name in needed)
+                return filled if answer.get("action") == "accept" else answer.get("action") in ("decline", "cancel")
+            case "sampling/createMessage":
+                return isinstance(answer.get("content"), dict | list)
+            case _:
+                return isinstance(answer.get("roots"), list)
+
 
 class InputRequired(Exception):
     """The call cannot go on without answers to these questions (2026-07-28, Multi Round-Trip Requests)."""
@@ -61,6 +76,8 @@ class Context:
         self._log_level = log_level
         self._wire = wire
         self._ask = ask
+        self.answers: dict[str, dict[str, Any]] = {}
+        """What was asked so far, by its key."""
 
     async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell how far the call is; `done` must grow. Sent to callers that asked for it only."""
@@ -94,7 +111,9 @@ class Context:
         possible = {key: question for key, question in questions.items() if self.can(question.capability)}
         if not possible:
             self.require(next(iter(questions.values())).capability)
-        return await self._ask(possible)
+        answers = await self._ask(possible)
+        self.answers |= answers
+        return answers
 
     async def elicit(self, message: str, schema: Mapping[str, Any], key: str = "input") -> dict[str, Any]:
         """Ask the user to fill in a form: `{"action": "accept" | "decline" | "cancel", "content": {…}}`.

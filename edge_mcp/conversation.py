@@ -140,6 +140,8 @@ class Conversation:
             case Cancelled():
                 if task := self.calls.get(event.id):
                     task.cancel()
+                if event.frame is not None:
+                    await self.send(event.frame, event.id, last=True)
             case Response():
                 if waiting := self._answers.get(event.id):
                     waiting.set_result(event)

@@ -43,7 +43,7 @@ from edge_mcp.protocol.methods import TASKS
 from edge_mcp.protocol.request_state import Sealer
 from edge_mcp.protocol.session import About, Request, Session
 from edge_mcp.resources.base import Resources
-from edge_mcp.tasks import Task, Tasks
+from edge_mcp.tasks import Task, Tasks, TaskWire
 from edge_mcp.tools.base import Catalogue, Tool
 from edge_mcp.transports.base import Connection
 
@@ -149,17 +149,15 @@ class Server:
         if use == "never" or (use == "optional" and not _follows_tasks(params)):
             return await self._asking(conversation, request, params, params.name, arguments, partial(_outcome, tool, arguments))
         _require_tasks(params)
-        return await self._asking(
-            conversation, request, params, params.name, arguments, partial(self._begin, conversation, request, tool, arguments)
-        )
+        return await self._asking(conversation, request, params, params.name, arguments, partial(self._begin, tool, arguments))
 
-    async def _begin(
-        self, conversation: Conversation, request: Request, tool: Tool, arguments: bytes, early: Context
-    ) -> Answer:
-        """Run a tool as a task; questions that it asks before it says that it is under way are answered first."""
+    async def _begin(self, tool: Tool, arguments: bytes, early: Context) -> Answer:
+        """Run a tool as a task, once the questions that come before it are answered."""
+        await tool.prepare(arguments, early)
 
         async def work(task: Task) -> Mapping[str, Any]:
-            result = await _outcome(tool, arguments, conversation.context(request, task.ask))
+            context = Context(early.peer, early.capabilities, None, TaskWire(task), partial(task.ask, early.answers))
+            result = await _outcome(tool, arguments, context)
             return {name: field for name, field in msgspec.structs.asdict(result).items() if field is not msgspec.UNSET}
 
         task = self._tasks.begin(early.peer.principal, work)
@@ -179,7 +177,8 @@ class Server:
             if contents is None:
                 code = jsonrpc.INVALID_PARAMS if conversation.session.modern else jsonrpc.RESOURCE_NOT_FOUND
                 raise ProtocolError(code, f"there is no resource {params.uri[:200]}", {"uri": params.uri[:1000]})
-            return {"contents": contents, "ttlMs": 0, "cacheScope": "private"}
+            fresh = {"ttlMs": 0, "cacheScope": "private"} if conversation.session.modern else {}
+            return {"contents": contents, **fresh}
 
         return await self._asking(conversation, request, params, params.uri, b"", read)
 
@@ -226,7 +225,9 @@ class Server:
     # Subscriptions and tasks
 
     async def _listen(self, conversation: Conversation, request: Request, params: ListenParams) -> Answer:
-        await conversation.listen(request, params.notifications)
+        wanted = params.notifications
+        wanted.taskIds = self._tasks.owned(wanted.taskIds, conversation.connection.peer.principal)
+        await conversation.listen(request, wanted)
         return {}
 
     async def _get_task(self, conversation: Conversation, _request: Request, params: GetTaskParams) -> Answer:
@@ -264,7 +265,7 @@ class Server:
         answers |= params.inputResponses
 
         async def ask(questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
-            if missing := {key: question for key, question in questions.items() if key not in answers}:
+            if missing := {key: asked for key, asked in questions.items() if not asked.accepts(answers.get(key))}:
                 raise InputRequired(missing)
             return {key: answers[key] for key in questions}
 
@@ -318,6 +319,6 @@ def _require_tasks(params: Params) -> None:
 
 def _position(cursor: str) -> int:
     try:
-        return int(base64.urlsafe_b64decode(cursor.encode()))
+        return max(0, int(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)))
     except (binascii.Error, UnicodeEncodeError, ValueError):
         raise ProtocolError(jsonrpc.INVALID_PARAMS, "unknown cursor. List again from the beginning") from None

@@ -6,14 +6,15 @@ A bounded number of tasks in memory, each with a time to live. A task belongs to
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from edge_mcp.changes import Change, Changes
 from edge_mcp.context import Question
-from edge_mcp.errors import EngineError, ProtocolError
+from edge_mcp.errors import EdgeError, EngineError, ProtocolError
 from edge_mcp.protocol.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
+from edge_mcp.protocol.messages import LogLevel
 
 logger = logging.getLogger(__name__)
 
@@ -22,19 +23,26 @@ TTL_MS = 600_000
 POLL_INTERVAL_MS = 1000
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
+Clock = Callable[[], datetime]
 Work = Callable[["Task"], Awaitable[Mapping[str, Any]]]
+
+
+def now() -> datetime:
+    """The time, as tasks are stamped with it."""
+    return datetime.now(UTC)
 
 
 class Task:
     """One task: its state as `tasks/get` shows it, and the questions that it waits for."""
 
-    def __init__(self, task_id: str, principal: str, now: datetime, tell: Callable[["Task"], None]) -> None:
+    def __init__(self, task_id: str, principal: str, clock: Clock, tell: Callable[["Task"], None]) -> None:
         self.id = task_id
         self.principal = principal
         self.status = "working"
         self.message = ""
         self.work: asyncio.Task[None] | None = None
-        self._created = self._updated = now
+        self.created = self._updated = clock()
+        self._clock = clock
         self._tell = tell
         self._outcome: dict[str, Any] = {}
         self._questions: dict[str, Question] = {}
@@ -47,7 +55,7 @@ class Task:
             "taskId": self.id,
             "status": self.status,
             **({"statusMessage": self.message} if self.message else {}),
-            "createdAt": _stamp(self._created),
+            "createdAt": _stamp(self.created),
             "lastUpdatedAt": _stamp(self._updated),
             "ttlMs": TTL_MS,
             "pollIntervalMs": POLL_INTERVAL_MS,
@@ -55,54 +63,86 @@ class Task:
             **self._outcome,
         }
 
-    def become(self, status: str, now: datetime, message: str = "", **outcome: Any) -> None:
+    def become(self, status: str, **outcome: Any) -> None:
         """Change the state, unless it is a terminal one."""
         if self.status not in TERMINAL:
             self.status = status
-            self.message = message or self.message
             self._outcome = outcome
-            self._updated = now
+            self._updated = self._clock()
             self._tell(self)
 
-    async def ask(self, questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
-        """Wait for the answers that `tasks/update` brings."""
+    def say(self, message: str) -> None:
+        """Say how far the work is, to who looks."""
+        if self.status not in TERMINAL:
+            self.message = message
+            self._updated = self._clock()
+
+    async def ask(self, known: Mapping[str, dict[str, Any]], questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
+        """The answers: those `known` already, and those that `tasks/update` brings."""
         loop = asyncio.get_running_loop()
-        self._answers = {key: loop.create_future() for key in questions}
-        self._questions = dict(questions)
-        self.become("input_required", datetime.now(UTC))
-        await asyncio.wait(self._answers.values())
-        return {key: answer.result() for key, answer in self._answers.items()}
+        waiting = {key: loop.create_future() for key in questions if key not in known}
+        if waiting:
+            self._answers |= waiting
+            self._questions |= {key: questions[key] for key in waiting}
+            self.become("input_required")
+            await asyncio.wait(waiting.values())
+        return {key: known[key] if key in known else waiting[key].result() for key in questions}
 
     def answer(self, responses: Mapping[str, dict[str, Any]]) -> None:
-        """Take the answers to some questions; others are ignored."""
+        """Take the answers to open questions; anything else is ignored."""
         for key, response in responses.items():
-            if self._questions.pop(key, None) is not None:
-                self._answers[key].set_result(response)
+            if (question := self._questions.get(key)) and question.accepts(response):
+                del self._questions[key]
+                self._answers.pop(key).set_result(response)
         if self.status == "input_required" and not self._questions:
-            self.become("working", datetime.now(UTC))
+            self.become("working")
 
     def cancel(self) -> None:
         """Stop the work; a task that has ended stays as it is."""
         self._questions = {}
-        self.become("cancelled", datetime.now(UTC))
+        self.become("cancelled")
         if self.work is not None:
             self.work.cancel()
+
+
+class TaskWire:
+    """How the context of a task's call reaches the client: its progress is the task's message. See context.Wire."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    async def progress(self, done: float, total: float | None, message: str) -> None:
+        """See Wire."""
+        self._task.say(message or (f"{done:g}" if total is None else f"{done:g} of {total:g}"))
+
+    async def log(self, level: LogLevel, data: Any, logger: str) -> None:
+        """See Wire: the request that wanted log messages has been answered."""
+
+    async def hang_up(self, retry_ms: int) -> None:
+        """See Wire: there is no stream."""
 
 
 class Tasks:
     """The tasks there are."""
 
-    def __init__(self, changes: Changes, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, changes: Changes, clock: Clock = now, most: int = MAX_TASKS) -> None:
         self._changes = changes
         self._clock = clock
+        self._most = most
         self._tasks: dict[str, Task] = {}
 
     def begin(self, principal: str, work: Work) -> Task:
-        """Start `work`; its result, a CallToolResult, is the task's. Raises: EngineError when there are too many."""
+        """Start `work`; its result, a CallToolResult, is the task's. Raises: EngineError when too many are under way.
+
+        Where there is no room, the oldest task that has ended is forgotten before its time.
+        """
         self._sweep()
-        if len(self._tasks) >= MAX_TASKS:
-            raise EngineError(f"{MAX_TASKS} tasks are kept already", "Try again when some have ended", TTL_MS)
-        task = Task(secrets.token_urlsafe(18), principal, self._clock(), self._tell)
+        if len(self._tasks) >= self._most:
+            ended = next((task for task in self._tasks.values() if task.status in TERMINAL), None)
+            if ended is None:
+                raise EngineError(f"{self._most} tasks are under way already", "Call again when some have ended", TTL_MS)
+            del self._tasks[ended.id]
+        task = Task(secrets.token_urlsafe(18), principal, self._clock, self._tell)
         self._tasks[task.id] = task
         task.work = asyncio.create_task(self._run(task, work))
         return task
@@ -115,6 +155,11 @@ class Tasks:
             raise ProtocolError(INVALID_PARAMS, "unknown task", {"taskId": task_id[:100]})
         return task
 
+    def owned(self, task_ids: Iterable[str], principal: str) -> list[str]:
+        """Those that are this principal's."""
+        known = ((task_id, self._tasks.get(task_id)) for task_id in task_ids)
+        return [task_id for task_id, task in known if task is not None and task.principal == principal]
+
     async def close(self) -> None:
         """Stop all work."""
         running = [task.work for task in self._tasks.values() if task.work is not None]
@@ -124,19 +169,19 @@ class Tasks:
 
     async def _run(self, task: Task, work: Work) -> None:
         try:
-            result = await work(task)
-            task.become("completed", self._clock(), result=result)
-        except ProtocolError as error:
-            task.become("failed", self._clock(), error={"code": error.code, "message": error.message})
+            task.become("completed", result=await work(task))
+        except EdgeError as error:
+            data = {"data": error.data} if isinstance(error, ProtocolError) and error.data is not None else {}
+            task.become("failed", error={"code": error.code, "message": str(error), **data})
         except Exception:
             logger.exception("a task failed unexpectedly")
-            task.become("failed", self._clock(), error={"code": INTERNAL_ERROR, "message": "internal error"})
+            task.become("failed", error={"code": INTERNAL_ERROR, "message": "internal error"})
 
     def _sweep(self) -> None:
         """Forget tasks past their time to live."""
-        now = self._clock()
+        present = self._clock()
         for task in list(self._tasks.values()):
-            if (now - task._created).total_seconds() * 1000 > TTL_MS:
+            if (present - task.created).total_seconds() * 1000 > TTL_MS:
                 task.cancel()
                 del self._tasks[task.id]
 

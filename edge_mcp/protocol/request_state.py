@@ -40,7 +40,7 @@ class Sealer:
     def unseal(self, binding: str, state: str) -> dict[str, dict[str, Any]]:
         """The answers sealed in `state`. Raises: ProtocolError when it is forged, too old or of another request."""
         try:
-            raw = base64.urlsafe_b64decode(state.encode())
+            raw = base64.b64decode(state.encode("ascii"), altchars=b"-_", validate=True)
         except (binascii.Error, UnicodeEncodeError, ValueError):
             raise _invalid("is not what this server gave out") from None
         mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]

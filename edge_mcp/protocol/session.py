@@ -50,9 +50,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The client no longer wants the answer to request `id`; the session will not let one out."""
+    """The client no longer wants the answer to request `id`; the session will not let one out.
+
+    `frame` is to be sent: the answers to a batch that waited for nothing but this one.
+    """
 
     id: RequestId
+    frame: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +236,11 @@ class Session:
             return None  # JSON-RPC: a notification is never answered, not even a wrong one
         if self._open.pop(cancelled, None) is None:
             return None
-        if batch := self._batches.pop(cancelled, None):
-            batch.open -= 1
-        return Cancelled(cancelled)
+        batch = self._batches.pop(cancelled, None)
+        if batch is None:
+            return Cancelled(cancelled)
+        batch.open -= 1
+        return Cancelled(cancelled, batch.frame())
 
     def _request(self, request_id: RequestId, method: str, raw: msgspec.Raw) -> Event:
         params = self._params(request_id, raw, _PARAMS.get(method, Params))

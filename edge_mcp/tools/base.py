@@ -18,6 +18,13 @@ class Tool(Protocol):
         """Whether this call runs as a task, for a client that can follow one; `required`: for no other client at all."""
         ...
 
+    async def prepare(self, arguments: bytes, context: Context) -> None:
+        """Ask what has to be known before this call becomes a task. `call` gets the answers under the same keys.
+
+        Raises: EdgeError; InputRequired, which ends the request with the questions.
+        """
+        ...
+
     async def call(self, arguments: bytes, context: Context) -> ToolResult:
         """Do it; `arguments` is the JSON as the peer sent it. Raises: EdgeError (answered as a result with `isError`)."""
         ...

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import is_dataclass
 from typing import Any, get_origin, is_typeddict
 
@@ -37,12 +37,14 @@ class FunctionTool:
         input_schema: dict[str, Any] | None = None,
         annotations: dict[str, Any] | None = None,
         task: TaskUse = "never",
+        before: Callable[[Context], Awaitable[Any]] | None = None,
     ) -> None:
         self._function = Function(function)
         self._function.name = name = name or self._function.name
         if not _NAME.fullmatch(name):
             raise ConfigError(f"a tool cannot be named {name!r}", "Use 1 to 64 letters, digits, '_' or '-'")
         self._task = task
+        self._before = before
         returns = self._function.returns
         structured = is_structured(returns)
         self._check = msgspec.json.Decoder(returns).decode if structured else None
@@ -58,6 +60,11 @@ class FunctionTool:
     def task_use(self, arguments: bytes) -> TaskUse:
         """See Tool."""
         return self._task
+
+    async def prepare(self, arguments: bytes, context: Context) -> None:
+        """See Tool."""
+        if self._before is not None:
+            await self._before(context)
 
     async def call(self, arguments: bytes, context: Context) -> ToolResult:
         """See Tool."""

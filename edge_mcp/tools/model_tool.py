@@ -34,6 +34,9 @@ class ModelTool:
         """See Tool."""
         return "never"
 
+    async def prepare(self, arguments: bytes, context: Context) -> None:
+        """See Tool: there is nothing to ask."""
+
     async def call(self, arguments: bytes, context: Context) -> ToolResult:
         """See Tool."""
         name = self.spec.key
