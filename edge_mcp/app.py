@@ -6,20 +6,25 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import edge_mcp
+from edge_mcp.changes import updated
 from edge_mcp.config import Config, cache_folder
 from edge_mcp.engine.client import EngineClient
 from edge_mcp.errors import ConfigError
+from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
+from edge_mcp.prompts.device import DevicePrompts
 from edge_mcp.prompts.functions import FunctionPrompts
 from edge_mcp.prompts.joined import JoinedPrompts
 from edge_mcp.protocol.messages import Implementation
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Store, scan
 from edge_mcp.resources.base import Resources
+from edge_mcp.resources.device import STATUS, DeviceResources
 from edge_mcp.resources.functions import FunctionResources
 from edge_mcp.resources.joined import JoinedResources
 from edge_mcp.server import Server
@@ -64,20 +69,23 @@ class App:
         info: Implementation = INFO,
         instructions: str = INSTRUCTIONS,
     ) -> None:
-        self._engine = EngineClient(config.lane_count())
-        self._store = store
+        measured = Measurements()
+        self._engine = EngineClient(config.lane_count(), measured=measured)
         tools: list[Catalogue] = [own.tools] if own else []
         resources: list[Resources] = [own.resources] if own else []
         prompts: list[Prompts] = [own.prompts] if own else []
         if store is not None:
-            tools.insert(0, ModelCatalogue(store, self._engine, Signatures(cache_folder() / "signatures")))
+            signatures = Signatures(cache_folder() / "signatures")
+            device = DeviceResources(store, self._engine, signatures, measured)
+            tools.insert(0, ModelCatalogue(store, self._engine, signatures, measured))
+            resources.insert(0, device)
+            prompts.insert(0, DevicePrompts(store, device.text))
+        self._info = info
+        self._tools = JoinedTools(tools)
         self.server = Server(
-            info,
-            tools[0] if len(tools) == 1 else JoinedTools(tools),
-            JoinedResources(resources) if resources else None,
-            JoinedPrompts(prompts) if prompts else None,
-            instructions,
+            info, self._tools, JoinedResources(resources), JoinedPrompts(prompts), instructions, measured=measured
         )
+        self._engine.changed = partial(self.server.changes.tell, updated(STATUS))
 
     async def serve(
         self, config: Config, stdio: bool, network: bool, say: Callable[[str], None], stop: Awaitable[object]

@@ -15,6 +15,7 @@ from edge_mcp.changes import Changes
 from edge_mcp.context import Context, InputRequired, Question
 from edge_mcp.conversation import Conversation
 from edge_mcp.errors import EdgeError, EngineError, ProtocolError
+from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
 from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.messages import (
@@ -66,7 +67,9 @@ class Server:
         instructions: str = "",
         page: int = PAGE,
         clock: Callable[[], float] = time.time,
+        measured: Measurements | None = None,
     ) -> None:
+        self._measured = measured or Measurements()
         self.changes = Changes()
         self.draining = False
         self._tools = tools
@@ -147,7 +150,9 @@ class Server:
         arguments = bytes(params.arguments)
         use = tool.task_use(arguments) if conversation.session.modern else "never"
         if use == "never" or (use == "optional" and not _follows_tasks(params)):
-            return await self._asking(conversation, request, params, params.name, arguments, partial(_outcome, tool, arguments))
+            return await self._asking(
+                conversation, request, params, params.name, arguments, partial(self._outcome, tool, arguments)
+            )
         _require_tasks(params)
         return await self._asking(conversation, request, params, params.name, arguments, partial(self._begin, tool, arguments))
 
@@ -157,11 +162,22 @@ class Server:
 
         async def work(task: Task) -> Mapping[str, Any]:
             context = Context(early.peer, early.capabilities, None, TaskWire(task), partial(task.ask, early.answers))
-            result = await _outcome(tool, arguments, context)
+            result = await self._outcome(tool, arguments, context)
             return {name: field for name, field in msgspec.structs.asdict(result).items() if field is not msgspec.UNSET}
 
         task = self._tasks.begin(early.peer.principal, work)
         return {**task.state(), "resultType": "task"}
+
+    async def _outcome(self, tool: Tool, arguments: bytes, context: Context) -> ToolResult:
+        """A tool's result; what it refuses is a result too, which the language model sees (SEP-1303)."""
+        try:
+            result = await tool.call(arguments, context)
+        except ProtocolError:
+            raise
+        except EdgeError as error:
+            result = ToolResult.failed(str(error))
+        self._measured.called(result.isError)
+        return result
 
     # Resources
 
@@ -293,16 +309,6 @@ class Server:
     def _own(self, feature: T | None) -> T:
         assert feature is not None, "the session lets no method through that the server has no capability for"  # noqa: S101
         return feature
-
-
-async def _outcome(tool: Tool, arguments: bytes, context: Context) -> ToolResult:
-    """A tool's result; what it refuses is a result too, which the language model sees (SEP-1303)."""
-    try:
-        return await tool.call(arguments, context)
-    except ProtocolError:
-        raise
-    except EdgeError as error:
-        return ToolResult.failed(str(error))
 
 
 def _follows_tasks(params: Params) -> bool:

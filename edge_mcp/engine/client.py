@@ -13,6 +13,7 @@ from edge_mcp.engine.lanes import Lanes
 from edge_mcp.engine.messages import Describe, Described, Failed, Item, Load, Loaded, ModelSpec, Ran, Reply, Request, Run
 from edge_mcp.engine.process import EngineDied, EngineProcess
 from edge_mcp.errors import ChannelError, EngineError, ModelError, RefusedError
+from edge_mcp.measurements import Measurements
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,11 @@ class EngineClient:
         start: Callable[[int], Awaitable[EngineProcess]] = EngineProcess.start,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        measured: Measurements | None = None,
     ) -> None:
+        self.measured = measured or Measurements()
+        self.changed: Callable[[], None] = lambda: None
+        """Called when the engine has started or ended, or has loaded a model."""
         self._lanes = Lanes(lanes)
         self._grace_s = grace_s
         self._start = start
@@ -88,6 +93,11 @@ class EngineClient:
     def busy(self) -> int:
         """How many lanes are taken."""
         return self._lanes.taken
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """The keys of the models that a run needs not load."""
+        return frozenset(self._loaded)
 
     def is_ready(self, model: ModelSpec) -> bool:
         """See Engine."""
@@ -121,6 +131,8 @@ class EngineClient:
                 continue
             if not isinstance(reply, Ran):
                 raise _failure(reply)
+            if len(items) == 1:
+                self.measured.ran(model.key, len(items[0].arguments), reply.seconds)
             return reply
         raise AssertionError("unreachable")
 
@@ -137,6 +149,8 @@ class EngineClient:
         if not isinstance(reply, Loaded):
             raise _failure(reply)
         self._loaded.add(model.key)
+        self.measured.loaded(model.key, reply.seconds)
+        self.changed()
         logger.info("%s loaded in %.0f ms", model.key, reply.seconds * 1000)
 
     async def _on_a_lane(self, message: Request, fingerprint: bytes | None, what: str, limit_s: float) -> Reply:
@@ -210,12 +224,14 @@ class EngineClient:
             await self._sleep(wait)
         self._process = process = await self._start(self._lanes.count)
         process.exited.add_done_callback(self._on_exit)
+        self.changed()
 
     def _on_exit(self, _exited: "asyncio.Future[None]") -> None:
         self._loaded.clear()
         self._deaths += 1
         delay = 0.0 if self._deaths == 1 else min(MAX_BACKOFF_S, 0.25 * 2.0 ** (self._deaths - 2))
         self._not_before = self._clock() + delay
+        self.changed()
 
     def _retry_after_ms(self) -> int:
         return max(0, round((self._not_before - self._clock()) * 1000))

@@ -5,17 +5,26 @@ import msgspec
 from edge_mcp.context import Context
 from edge_mcp.engine.client import Engine
 from edge_mcp.engine.messages import Item, ModelSpec, Signature
+from edge_mcp.measurements import Measurements
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
+from edge_mcp.repository.manifest import TensorInput
 from edge_mcp.repository.store import Entry
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.base import TaskUse
 from edge_mcp.tools.results import output_schema
 
+LONG_S = 2.0
+LARGE_BYTES = 1024 * 1024
+
 
 class ModelTool:
-    """Calls one model in the engine; see tools.base.Tool. The arguments and the result pass through encoded."""
+    """Calls one model in the engine; see tools.base.Tool. The arguments and the result pass through encoded.
 
-    def __init__(self, entry: Entry, signature: Signature | None, engine: Engine) -> None:
+    A call that will take longer than `LONG_S`, by what was `measured`, runs as a task for a client that can follow one. So
+    does a first call with tensors of more than `LARGE_BYTES`, of which nothing is known yet.
+    """
+
+    def __init__(self, entry: Entry, signature: Signature | None, engine: Engine, measured: Measurements | None = None) -> None:
         manifest = entry.manifest
         tool = manifest.tool
         schema = input_schema(manifest, signature)
@@ -29,10 +38,19 @@ class ModelTool:
             annotations=ToolAnnotations(title=tool.title or tool.name),
         )
         self._engine = engine
+        self._measured = measured or Measurements()
+        self._scales = isinstance(manifest.input, TensorInput)
 
     def task_use(self, arguments: bytes) -> TaskUse:
         """See Tool."""
-        return "never"
+        key, size = self.spec.key, len(arguments)
+        per_byte = self._measured.run_s_per_byte(key)
+        if self._scales and per_byte is None:
+            return "optional" if size > LARGE_BYTES else "never"
+        expected_s = (per_byte or 0) * size if self._scales else self._measured.run_s(key) or 0
+        if not self._engine.is_ready(self.spec):
+            expected_s += self._measured.load_s(key) or 0
+        return "optional" if expected_s > LONG_S else "never"
 
     async def prepare(self, arguments: bytes, context: Context) -> None:
         """See Tool: there is nothing to ask."""

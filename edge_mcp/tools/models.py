@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from edge_mcp.engine.client import Engine
 from edge_mcp.engine.messages import Described
 from edge_mcp.errors import EdgeError
+from edge_mcp.measurements import Measurements
 from edge_mcp.repository.manifest import TensorInput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
@@ -23,7 +24,8 @@ class ModelCatalogue:
     first list is answered. A file that cannot be read is left out, and the log says why.
     """
 
-    def __init__(self, store: Store, engine: Engine, signatures: Signatures) -> None:
+    def __init__(self, store: Store, engine: Engine, signatures: Signatures, measured: Measurements | None = None) -> None:
+        self._measured = measured
         self._store = store
         self._engine = engine
         self._signatures = signatures
@@ -46,7 +48,7 @@ class ModelCatalogue:
             except EdgeError as error:
                 logger.error("%s is left out: %s", entry.file, error)
                 continue
-            tool = ModelTool(entry, described.signature if described else None, self._engine)
+            tool = ModelTool(entry, described.signature if described else None, self._engine, self._measured)
             tools[tool.definition.name] = tool
         return tools
 

@@ -1,0 +1,44 @@
+"""What this process has measured since it began: calls, and how long each model took to load and to run. Pure."""
+
+from collections import defaultdict, deque
+from statistics import median
+
+KEPT = 101
+
+
+class Measurements:
+    """Counters, and the last `KEPT` times of each model (by its key), in seconds."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.failed = 0
+        self._runs: defaultdict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._loads: dict[str, float] = {}
+
+    def called(self, failed: bool) -> None:
+        """A tool was called, and answered or failed."""
+        self.answered += not failed
+        self.failed += failed
+
+    def ran(self, model: str, size: int, seconds: float) -> None:
+        """One call ran alone; `size` is that of its arguments in bytes, `seconds` what the runtime took."""
+        if seconds > 0:
+            self._runs[model].append((size, seconds))
+
+    def loaded(self, model: str, seconds: float) -> None:
+        """A model was loaded and warmed up."""
+        self._loads[model] = seconds
+
+    def run_s(self, model: str) -> float | None:
+        """The median time of a run; None before the first."""
+        runs = self._runs.get(model)
+        return median(seconds for _, seconds in runs) if runs else None
+
+    def run_s_per_byte(self, model: str) -> float | None:
+        """The median time of a run for each byte of its arguments; None before the first."""
+        runs = self._runs.get(model)
+        return median(seconds / max(1, size) for size, seconds in runs) if runs else None
+
+    def load_s(self, model: str) -> float | None:
+        """What the last load took; None before the first."""
+        return self._loads.get(model)

@@ -1,0 +1,27 @@
+"""What a model can say: its file of labels, read without loading the model."""
+
+import msgspec
+
+from edge_mcp.repository.manifest import SoftmaxOutput, SsdOutput
+from edge_mcp.repository.store import Entry
+
+MAX_BYTES = 1024 * 1024
+_NOTHING = "???"
+
+
+def labels(entry: Entry) -> tuple[str, ...]:
+    """A model's labels: one a line, or a JSON array. Empty where it has none, or they cannot be read, or are too many."""
+    output = entry.manifest.output
+    if not isinstance(output, SoftmaxOutput | SsdOutput):
+        return ()
+    file = entry.folder / output.labels
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            return ()
+        is_json = file.suffix == ".json"
+        found = msgspec.json.decode(content, type=list[str]) if is_json else content.decode("utf-8").splitlines()
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return ()
+    return tuple(label for label in found if label and label != _NOTHING)

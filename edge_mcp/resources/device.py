@@ -1,0 +1,146 @@
+"""What can be read of the device: a card for each model, and its status."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+import edge_mcp
+from edge_mcp.context import Context
+from edge_mcp.measurements import Measurements
+from edge_mcp.repository.manifest import RawOutput
+from edge_mcp.repository.signatures import Signatures
+from edge_mcp.repository.store import Entry, Store
+from edge_mcp.resources import probe
+from edge_mcp.resources.base import Contents, ResourceDefinition, TemplateDefinition
+
+STATUS = "device://status"
+MODEL = "model://"
+TEMPLATE = "model://{name}"
+_JSON = "application/json"
+
+
+class EngineState(Protocol):
+    """What is shown of the engine."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while there is one."""
+        ...
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """The names of the models that are loaded."""
+        ...
+
+
+class DeviceResources:
+    """See resources.base.Resources. Reading loads nothing: what is not known yet is null."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: EngineState,
+        signatures: Signatures,
+        measured: Measurements,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._entries = {entry.manifest.model.name: entry for entry in store.entries}
+        self._engine = engine
+        self._signatures = signatures
+        self._measured = measured
+        self._clock = clock
+        self._began = clock()
+
+    async def resources(self) -> Sequence[ResourceDefinition]:
+        """See Resources."""
+        status = ResourceDefinition(STATUS, "device-status", "Status of the device", _STATUS_SAYS, _JSON)
+        return [status, *(_listed(entry) for entry in self._entries.values())]
+
+    async def templates(self) -> Sequence[TemplateDefinition]:
+        """See Resources."""
+        return [TemplateDefinition(TEMPLATE, "model-card", "Model card", _CARD_SAYS, _JSON)]
+
+    async def read(self, uri: str, context: Context) -> Sequence[Contents] | None:
+        """See Resources."""
+        text = self.text(uri)
+        return None if text is None else [Contents(uri, _JSON, text=text)]
+
+    async def complete(self, template: str, argument: str, value: str, known: Mapping[str, str]) -> Sequence[str]:
+        """See Resources."""
+        return [name for name in self._entries if name.startswith(value)] if (template, argument) == (TEMPLATE, "name") else []
+
+    def text(self, uri: str) -> str | None:
+        """What `uri` holds, as JSON; None when it is not one of these."""
+        if uri == STATUS:
+            return _json(self._status())
+        entry = self._entries.get(uri.removeprefix(MODEL)) if uri.startswith(MODEL) else None
+        return None if entry is None else _json(self._card(entry))
+
+    def _card(self, entry: Entry) -> dict[str, Any]:
+        manifest, described = entry.manifest, self._signatures.get(entry.file)
+        name, output = manifest.model.name, manifest.output
+        limits = {} if isinstance(output, RawOutput) else {"threshold": output.threshold, "max_results": output.max_results}
+        return {
+            "name": name,
+            "version": manifest.model.version,
+            "license": manifest.model.license or None,
+            "source": manifest.model.source or None,
+            "file": manifest.model.file,
+            "format": entry.file.suffix.removeprefix("."),
+            "size_bytes": _size(entry),
+            "sha256": manifest.model.sha256 or (described.sha256 if described else None),
+            "tool": manifest.tool.name,
+            "description": manifest.tool.description,
+            "input": manifest.input,
+            "output": {"decoder": output.__struct_config__.tag, **limits},
+            "signature": described.signature if described else None,
+            "inference_ms": _ms(self._measured.run_s(name)),
+            "load_ms": _ms(self._measured.load_s(name)),
+        }
+
+    def _status(self) -> dict[str, Any]:
+        pid, loaded, average = self._engine.pid, self._engine.loaded, probe.load_average() or (None, None, None)
+        return {
+            "version": edge_mcp.__version__,
+            "uptime_s": round(self._clock() - self._began),
+            "models": [
+                {"name": name, "tool": entry.manifest.tool.name, "loaded": pid is not None and name in loaded}
+                for name, entry in self._entries.items()
+            ],
+            "engine": {"running": pid is not None, "pid": pid},
+            "calls": {"answered": self._measured.answered, "failed": self._measured.failed},
+            "memory": {"server_mb": probe.resident_mb(os.getpid()), "engine_mb": probe.resident_mb(pid) if pid else None},
+            "load": {"average_1min": average[0], "average_5min": average[1], "average_15min": average[2]},
+            "processors": len(os.sched_getaffinity(0)),
+            "cpu_temperature_c": probe.cpu_temperature_c(),
+        }
+
+
+_STATUS_SAYS = (
+    "What the device is doing: models loaded, calls answered and failed, memory of both processes, load, processor temperature."
+)
+_CARD_SAYS = "What a model is: version, licence, source, digest, inputs and outputs, and how fast it has been on this device."
+
+
+def _listed(entry: Entry) -> ResourceDefinition:
+    manifest = entry.manifest
+    title = f"Model card of {manifest.tool.title or manifest.tool.name}"
+    return ResourceDefinition(MODEL + manifest.model.name, manifest.model.name, title, _CARD_SAYS, _JSON)
+
+
+def _size(entry: Entry) -> int | None:
+    try:
+        return entry.file.stat().st_size
+    except OSError:
+        return None
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
