@@ -1,20 +1,17 @@
 """Puts the rooms together: the only module besides the command line that knows them all."""
 
 import asyncio
-import importlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import edge_mcp
 from edge_mcp.changes import updated
 from edge_mcp.config import Config, cache_folder
 from edge_mcp.engine.client import EngineClient
-from edge_mcp.errors import ConfigError
+from edge_mcp.listeners import listeners
 from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
 from edge_mcp.prompts.device import DevicePrompts
@@ -32,7 +29,6 @@ from edge_mcp.tools.base import Catalogue
 from edge_mcp.tools.functions import FunctionTools
 from edge_mcp.tools.joined import JoinedTools
 from edge_mcp.tools.models import ModelCatalogue
-from edge_mcp.transports.base import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +37,6 @@ INFO = Implementation("edge-mcp", edge_mcp.__version__, "edge-mcp")
 INSTRUCTIONS = (
     "Small machine-learning models that run on this device. Pictures, texts and bytes are given inline as base64 or text."
 )
-
-# What is not used is never imported: aiohttp alone is a third of a small device's budget.
-_LISTENERS = {
-    "stdio": "edge_mcp.transports.stdio:StdioListener",
-    "http": "edge_mcp.transports.http:HttpListener",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +78,19 @@ class App:
         self._engine.changed = partial(self.server.changes.tell, updated(STATUS))
 
     async def serve(
-        self, config: Config, stdio: bool, network: bool, say: Callable[[str], None], stop: Awaitable[object]
+        self,
+        config: Config,
+        stdio: bool,
+        network: bool,
+        say: Callable[[str], None],
+        stop: Awaitable[object],
+        greeting: str = "",
     ) -> None:
         """Serve until the stdio host is done or `stop` is; `say` tells the user what happens. Raises: EdgeError."""
-        listeners = _listeners(config, stdio, network, say)
-        tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in listeners]
+        chosen = listeners(config, stdio, network, self.server, say)
+        if greeting:
+            say(greeting)
+        tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
         stopped = asyncio.ensure_future(stop)
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -110,9 +108,8 @@ async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str],
     """Serve the models until the stdio host is done, or SIGTERM or SIGINT. Raises: EdgeError."""
     stop = signalled()
     store = found(config)
-    app = App(config, store)
-    say(f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, config.model_folders()))}")
-    await app.serve(config, stdio, network, say, stop)
+    greeting = f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, config.model_folders()))}"
+    await App(config, store).serve(config, stdio, network, say, stop, greeting)
 
 
 def found(config: Config) -> Store:
@@ -123,39 +120,15 @@ def found(config: Config) -> Store:
     return store
 
 
-def _listeners(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> list[Listener]:
-    limit = config.max_message_mb * 1024 * 1024
-    roots = tuple(str(Path(root).absolute()) for root in config.file_roots)
-    listeners: list[Listener] = []
-    if stdio:
-        # The host that started this process could read its working directory anyway.
-        listeners.append(_load("stdio")((str(Path.cwd()), *roots), limit))
-    if network:
-        host, port = config.address()
-        _check_reach(host, config.insecure)
-        listeners.append(_load("http")(host, port, roots, limit, lambda url: say(f"listening on {url}")))
-    return listeners
-
-
-def _check_reach(host: str, insecure: bool) -> None:
-    """Refuse an address that others can reach. Raises: ConfigError."""
-    is_loopback = _load("http", "is_loopback")
-    if not is_loopback(host) and not insecure:
-        raise ConfigError(
-            f"{host} can be reached by others, and edge-mcp does not authenticate peers",
-            "Listen on 127.0.0.1, or add --insecure in a network where everybody may use this device",
-        )
-
-
-def _load(transport: str, name: str = "") -> Any:
-    module, _, default = _LISTENERS[transport].partition(":")
-    return getattr(importlib.import_module(module), name or default)
-
-
 def signalled() -> Awaitable[object]:
     """Catch SIGTERM and SIGINT from now on; what is returned ends when one has arrived."""
     loop = asyncio.get_running_loop()
-    arrived = asyncio.Event()
+    arrived: asyncio.Future[None] = loop.create_future()
+
+    def arrive() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, arrived.set)
-    return arrived.wait()
+        loop.add_signal_handler(number, arrive)
+    return arrived

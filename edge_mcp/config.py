@@ -13,6 +13,15 @@ from edge_mcp.errors import ConfigError
 CONFIG_NAME = "edge-mcp.toml"
 PREFIX = "EDGE_MCP_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_RANGES = {
+    "lanes": range(65),
+    "max_message_mb": range(1, 129),
+    "max_connections": range(1, 10_001),
+    "max_connections_per_peer": range(1, 10_001),
+    "max_requests_per_s": range(1_000_001),
+    "max_sessions": range(1, 10_001),
+    "session_idle_s": range(1, 86_401),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +33,25 @@ class Config:
     listen: str = "127.0.0.1:8765"
     """Address of the network listener."""
     insecure: bool = False
-    """Listen beyond this machine although peers are not authenticated."""
+    """Listen beyond this machine although there is no token that peers have to show."""
+    token_file: str = ""
+    """File with the token that peers on the network have to show, which nobody else may read."""
+    hosts: tuple[str, ...] = ()
+    """Names by which peers may call this machine, besides its own."""
+    stateless: bool = False
+    """Give clients of revisions until 2025-11-25 no sessions over HTTP."""
+    old_sse: bool = False
+    """Serve HTTP+SSE of revision 2024-11-05 too, at `/sse`."""
+    max_connections: int = 256
+    """Connections to the network listener at once."""
+    max_connections_per_peer: int = 128
+    """Of these, from one address."""
+    max_requests_per_s: int = 0
+    """Requests, and messages on WebSockets, from one address in a second; 0: any number."""
+    max_sessions: int = 64
+    """HTTP sessions of clients of revisions until 2025-11-25."""
+    session_idle_s: int = 1800
+    """After this many seconds without use such a session ends."""
     file_roots: tuple[str, ...] = ()
     """Folders that `file:` arguments may name, for every peer; a stdio host may also name files below the working directory."""
     lanes: int = 0
@@ -40,6 +67,10 @@ class Config:
         if not colon or not port.isdigit() or int(port) > 65535 or not host:
             raise ConfigError(f"listen is {self.listen!r}", "Write HOST:PORT, such as 127.0.0.1:8765")
         return host.strip("[]"), int(port)
+
+    def max_message_bytes(self) -> int:
+        """`max_message_mb` in bytes."""
+        return self.max_message_mb * 1024 * 1024
 
     def lane_count(self) -> int:
         """The number of lanes on this machine."""
@@ -121,9 +152,8 @@ def _checked(name: str, value: Any, default: Any, origin: str) -> Any:
         raise ConfigError(f"{origin}: {name} is {value!r}", f"Write {kinds[type(default)]}")
     if name == "log_level" and value not in LOG_LEVELS:
         raise ConfigError(f"{origin}: log_level is {value!r}", f"Write one of {', '.join(LOG_LEVELS)}")
-    ranges = {"lanes": range(0, 65), "max_message_mb": range(1, 129)}
-    if name in ranges and value not in ranges[name]:
-        raise ConfigError(f"{origin}: {name} is {value}", f"Write a number from {ranges[name][0]} to {ranges[name][-1]}")
+    if name in _RANGES and value not in _RANGES[name]:
+        raise ConfigError(f"{origin}: {name} is {value}", f"Write a number from {_RANGES[name][0]} to {_RANGES[name][-1]}")
     return value
 
 

@@ -116,6 +116,11 @@ class Server:
         finally:
             self._live.discard(conversation)
 
+    async def input_schema(self, tool: str) -> Mapping[str, Any] | None:
+        """The schema of a tool's arguments: a transport may have to know which of them travel outside the message."""
+        known = (await self._tools.tools()).get(tool)
+        return known.definition.inputSchema if known else None
+
     async def drain(self, seconds: float) -> None:
         """Let calls in flight finish for at most `seconds`, then end every connection and task."""
         self.draining = True

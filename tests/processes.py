@@ -105,7 +105,7 @@ async def serving(*arguments: str, cwd: Path = ROOT, **environment: str) -> Asyn
         async for line in process.stderr:
             served.log.append(line.decode().rstrip())
             if found := re.search(r"listening on (\S+)", served.log[-1]):
-                served.url = found[1]
+                served.url = found[1].replace("http://", "ws://")
             if found or "--stdio" in arguments:
                 ready.set()
         ready.set()

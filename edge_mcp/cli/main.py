@@ -10,9 +10,10 @@ from edge_mcp.errors import EdgeError
 
 # What is not asked for is never imported: a server carries no client.
 COMMANDS = {
-    "serve": "serve the models as MCP tools, over stdio or a WebSocket",
+    "serve": "serve the models as MCP tools, over stdio, HTTP or WebSockets",
     "call": "call a tool, here or on another server, and show what it answers",
     "models": "list the models, or show one",
+    "token": "make the token that peers on the network have to show",
 }
 HELP = f"""usage: edge-mcp COMMAND …
 

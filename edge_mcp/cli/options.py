@@ -27,6 +27,10 @@ class Parser(argparse.ArgumentParser):
     def add_models(self) -> None:
         """Which models, and which settings."""
         self.add_argument("--models", metavar="DIR", action="append", help="folder of models; may be repeated")
+        self.add_config()
+
+    def add_config(self) -> None:
+        """Which settings."""
         self.add_argument(
             "--config", metavar="FILE", type=Path, help="settings (by default edge-mcp.toml here, or in /etc/edge-mcp)"
         )

@@ -20,11 +20,20 @@ def parser() -> Parser:
         "edge-mcp serve --listen 127.0.0.1:8765",
     )
     parser.add_argument("--stdio", action="store_true", help="serve the host that started this process")
-    parser.add_argument("--listen", metavar="HOST:PORT", help="serve WebSockets here; without --stdio by default")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="serve HTTP and WebSockets here; without --stdio by default")
     parser.add_models()
     parser.add_argument("--file-root", metavar="DIR", action="append", help="folder whose files any peer may name")
     parser.add_argument("--lanes", metavar="N", type=int, help="runs at once (default: one for each processor, at most four)")
     parser.add_argument("--insecure", action="store_const", const=True, help="listen beyond this machine, for anybody there")
+    parser.add_argument("--token-file", metavar="FILE", help="the token that peers have to show (see edge-mcp token)")
+    parser.add_argument("--host-name", metavar="NAME", action="append", help="a name that peers may call this machine by")
+    parser.add_argument("--stateless", action="store_const", const=True, help="no HTTP sessions for older clients")
+    parser.add_argument("--old-sse", action="store_const", const=True, help="serve HTTP+SSE of 2024-11-05 too, at /sse")
+    parser.add_argument("--max-connections", metavar="N", type=int, help="connections at once")
+    parser.add_argument("--max-connections-per-peer", metavar="N", type=int, help="of these, from one address")
+    parser.add_argument("--max-requests-per-s", metavar="N", type=int, help="requests from one address in a second")
+    parser.add_argument("--max-sessions", metavar="N", type=int, help="HTTP sessions of older clients")
+    parser.add_argument("--session-idle-s", metavar="N", type=int, help="seconds until an unused HTTP session ends")
     parser.add_argument("--max-message-mb", metavar="N", type=int, help="the largest message a peer may send, in MiB")
     parser.add_argument("--log-level", metavar="LEVEL", choices=LOG_LEVELS, help=f"one of {', '.join(LOG_LEVELS)}")
     parser.add_debug()
@@ -49,6 +58,15 @@ def settings(options: argparse.Namespace) -> Config:
         "models": options.models,
         "listen": options.listen,
         "insecure": options.insecure,
+        "token_file": options.token_file,
+        "hosts": options.host_name,
+        "stateless": options.stateless,
+        "old_sse": options.old_sse,
+        "max_connections": options.max_connections,
+        "max_connections_per_peer": options.max_connections_per_peer,
+        "max_requests_per_s": options.max_requests_per_s,
+        "max_sessions": options.max_sessions,
+        "session_idle_s": options.session_idle_s,
         "file_roots": options.file_root,
         "lanes": options.lanes,
         "max_message_mb": options.max_message_mb,

@@ -1,21 +1,68 @@
 """The network listener: one port and one path (`/mcp`) for every transport that starts as HTTP."""
 
 import asyncio
-import ipaddress
 import logging
+import math
 import socket
-from collections.abc import Callable
-from urllib.parse import urlsplit
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from edge_mcp.errors import ConfigError
+from edge_mcp.protocol import headers
+from edge_mcp.protocol.headers import Refusal
+from edge_mcp.transports import card as about
+from edge_mcp.transports.access import Access, unauthorized
 from edge_mcp.transports.base import MAX_MESSAGE, Peer, Serve
+from edge_mcp.transports.limits import ConnectionLimit, RateLimit
+from edge_mcp.transports.sessions import IDLE_S, Sessions
+from edge_mcp.transports.streamable import Endpoint, Schema, Stateless, Timing, no_schema, refused
 from edge_mcp.transports.websocket import SUBPROTOCOL, BoundedWebSocket, WebSocketConnection
 
 logger = logging.getLogger(__name__)
 
 PATH = "/mcp"
+METHODS = "GET, POST, DELETE"
+IDLE_CONNECTION_S = 75
+"""For the next request's header to be complete, from the connection's begin or the end of the request before."""
+UNACKNOWLEDGED_MS = 60_000
+"""A peer that takes nothing of what it was sent for so long is gone."""
+SHUTDOWN_S = 0.5
+
+# aiohttp logs a traceback for whatever a peer gets wrong: what is worth a line is logged here.
+_parser_logger = logging.getLogger("edge_mcp.transports.http.parser")
+_parser_logger.setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What all peers together, and each of them, may have. `requests_per_s`: 0 is no limit."""
+
+    connections: int = 256
+    connections_per_peer: int = 128
+    requests_per_s: int = 0
+    sessions: int = 64
+    session_idle_s: float = IDLE_S
+    message: int = MAX_MESSAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to serve. `card` is what the server says of itself to who looks for one, `is_ready` whether it can take calls;
+    `schema` and `stateless` are those of streamable.Endpoint."""
+
+    roots: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    token_hash: bytes = b""
+    limits: Limits = field(default_factory=Limits)
+    timing: Timing = field(default_factory=Timing)
+    schema: Schema = no_schema
+    stateless: Stateless | None = None
+    old_sse: bool = False
+    card: about.Card | None = None
+    is_ready: Callable[[], bool] = lambda: True
 
 
 class HttpListener:
@@ -25,26 +72,23 @@ class HttpListener:
         self,
         host: str,
         port: int,
-        roots: tuple[str, ...] = (),
-        limit: int = MAX_MESSAGE,
+        options: Options = Options(),
         ready: Callable[[str], None] = lambda url: None,
     ) -> None:
         self._host = host
         self._port = port
-        self._roots = roots
-        self._limit = limit
+        self._options = options
         self._ready = ready
-        self._names = own_names(host)
+        self._access = Access(host, options.hosts, options.token_hash)
 
     async def listen(self, serve: Serve) -> None:
         """See Listener; calls `ready` with the URL once peers can connect."""
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return await self._upgrade(request, serve)
-
-        application = web.Application()
-        application.router.add_get(PATH, handle)
-        runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        options, limits = self._options, self._options.limits
+        sessions = Sessions(serve, limits.sessions, limits.session_idle_s)
+        endpoint = Endpoint(serve, sessions, limits.message, options.schema, options.stateless, options.timing)
+        gate = _Gate(self._access, options, endpoint, serve)
+        server = _Server(gate.handle, ConnectionLimit(limits.connections, limits.connections_per_peer))
+        runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._host, self._port)
@@ -53,68 +97,147 @@ class HttpListener:
             except OSError as error:
                 hint = "Stop what uses it, or choose another with --listen HOST:PORT"
                 raise ConfigError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}", hint) from error
-            self._ready(f"ws://{_bracketed(self._host)}:{runner.addresses[0][1]}{PATH}")
+            self._ready(f"http://{_bracketed(self._host)}:{runner.addresses[0][1]}{PATH}")
             await asyncio.get_running_loop().create_future()
         finally:
+            await sessions.close()
             await runner.cleanup()
 
-    async def _upgrade(self, request: web.Request, serve: Serve) -> web.StreamResponse:
-        response = BoundedWebSocket(self._limit)
-        if refusal := self._refuse(request, response):
-            return refusal
-        await response.prepare(request)
-        connection = WebSocketConnection(response, Peer(request.remote or "unknown", self._roots))
+
+_FULL = (
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n"
+    b"Connection: close\r\n\r\ntoo many connections.\n"
+)
+
+
+class _Server(web.Server):
+    """aiohttp's server with bounded connections. One beyond the limits is told so and closed."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limit: ConnectionLimit) -> None:
+        super().__init__(
+            handler,
+            handler_cancellation=True,
+            keepalive_timeout=IDLE_CONNECTION_S,
+            access_log=None,
+            logger=_parser_logger,
+            auto_decompress=False,
+            lingering_time=2.0,
+        )
+        self._limit = limit
+        self._addresses: dict[RequestHandler, str] = {}
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """See aiohttp."""
+        super().connection_made(handler, transport)
+        peer = transport.get_extra_info("peername")
+        address = self._addresses[handler] = str(peer[0]) if peer else ""
+        if not self._limit.enter(address):
+            transport.write(_FULL)
+            transport.close()
+            return
+        connection = transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """See aiohttp."""
+        super().connection_lost(handler, exc)
+        if (address := self._addresses.pop(handler, None)) is not None:
+            self._limit.leave(address)
+
+
+class _Gate:
+    """Every request passes here: limits, access, and then the route."""
+
+    def __init__(self, access: Access, options: Options, endpoint: Endpoint, serve: Serve) -> None:
+        self._access = access
+        self._options = options
+        self._endpoint = endpoint
+        self._serve = serve
+        self._rate = RateLimit(options.limits.requests_per_s, asyncio.get_running_loop().time)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer any request."""
         try:
-            await serve(connection)
+            return await self._routed(request)
+        except ConnectionError:
+            raise  # the peer is gone
+        except Exception:
+            logger.exception("a request failed unexpectedly")
+            return refused(Refusal(500, "internal error"))
+
+    async def _routed(self, request: web.BaseRequest) -> web.StreamResponse:
+        address = request.remote or "unknown"
+        if wait := self._rate.take(address):
+            return refused(_too_many(wait))
+        path = request.rel_url.path
+        if path == PATH:
+            return await self._mcp(request, address)
+        public = await self._public(request, path)
+        return public or web.Response(status=404, text="There is nothing here. MCP is at /mcp\n")
+
+    async def _public(self, request: web.BaseRequest, path: str) -> web.Response | None:
+        """What needs no token, and tells nothing secret."""
+        options = self._options
+        if path == "/health":
+            return about.health(request, options.is_ready())
+        if path == f"{PATH}/server-card" and options.card is not None:
+            refusal = self._access.check_site(_without_origin(request))  # any page may read it
+            return refused(refusal) if refusal else options.card.respond(request, PATH)
+        return None
+
+    async def _mcp(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
+        principal = self._access.principal(request.headers)
+        if principal is None:
+            return refused(unauthorized())
+        if refusal := self._refusal(request):
+            return refused(refusal)
+        peer = Peer(address, self._options.roots, principal)
+        match request.method:
+            case "POST":
+                return await self._endpoint.post(request, peer)
+            case "DELETE":
+                return await self._endpoint.delete(request, peer)
+            case _ if "upgrade" in request.headers.get("Connection", "").lower():
+                return await self._upgrade(request, peer)
+            case _:
+                return await self._endpoint.get(request, peer)
+
+    def _refusal(self, request: web.BaseRequest) -> Refusal | None:
+        """The first steps of the ladder, which need no body."""
+        refusal = None
+        if request.method == "POST":
+            refusal = headers.check_content(request.headers, self._options.limits.message)
+        refusal = refusal or self._access.check_site(request.headers)
+        if refusal is None and request.method not in METHODS.split(", "):
+            refusal = headers.not_allowed(METHODS)
+        return refusal
+
+    async def _upgrade(self, request: web.BaseRequest, peer: Peer) -> web.StreamResponse:
+        response = BoundedWebSocket(self._options.limits.message)
+        if not response.can_prepare(request):
+            return refused(Refusal(400, f"open a WebSocket with the subprotocol {SUBPROTOCOL!r}"))
+        offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        if offered != [""] and SUBPROTOCOL not in offered:
+            return refused(Refusal(400, f"offer the WebSocket subprotocol {SUBPROTOCOL!r}, or none"))
+        await response.prepare(request)
+        connection = WebSocketConnection(response, peer, self._rate.take)
+        try:
+            await self._serve(connection)
         finally:
             await connection.close()
         return response
 
-    def _refuse(self, request: web.Request, upgrade: BoundedWebSocket) -> web.Response | None:
-        """Why this request gets no WebSocket, if it does not; Host and Origin are checked against DNS rebinding."""
-        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
-        if not self._is_own(host):
-            return web.Response(status=421, text=f"This server does not go by the name {host[:100]!r}.\n")
-        origin = request.headers.get("Origin")
-        if origin is not None and not self._same_site(urlsplit(origin).hostname or "", host):
-            return web.Response(status=403, text="Pages of other sites may not use this server (Origin).\n")
-        if not upgrade.can_prepare(request):
-            hint = f"This is an MCP endpoint: open a WebSocket here, subprotocol {SUBPROTOCOL!r}.\n"
-            return web.Response(status=426, headers={"Upgrade": "websocket", "Connection": "Upgrade"}, text=hint)
-        offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        if offered != [""] and SUBPROTOCOL not in offered:
-            return web.Response(status=400, text=f"Offer the WebSocket subprotocol {SUBPROTOCOL!r}, or none.\n")
-        return None
 
-    def _same_site(self, origin: str, host: str) -> bool:
-        """Whether a page from `origin` was served by this machine."""
-        return origin == host or origin in self._names or is_loopback(origin)
-
-    def _is_own(self, host: str) -> bool:
-        """Whether a host name means this machine: a name of its own, or an address (which no DNS answer can turn)."""
-        if host.lower().rstrip(".") in self._names:
-            return True
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return True
+def _without_origin(request: web.BaseRequest) -> headers.Fields:
+    fields = request.headers.copy()
+    fields.popall("Origin", None)
+    return fields
 
 
-def own_names(listen_host: str) -> frozenset[str]:
-    """The names by which this machine may be called in a Host or Origin header, in lower case."""
-    name = socket.gethostname().lower()
-    return frozenset({"localhost", name, f"{name}.local", name.partition(".")[0] + ".local", listen_host.lower()})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _too_many(wait: float) -> Refusal:
+    seconds = str(math.ceil(wait))
+    return Refusal(429, f"too many requests. Try again in {seconds} s", headers={"Retry-After": seconds})
 
 
 def _bracketed(host: str) -> str:

@@ -1,7 +1,8 @@
 """MCP over WebSocket on aiohttp: subprotocol `mcp`, one message per text frame."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -16,18 +17,25 @@ _MAX_REASON = 123  # bytes (RFC 6455, 5.5)
 
 
 class WebSocketConnection:
-    """An accepted WebSocket; see transports.base.Connection. A frame beyond the limit ends it with 1009 and the reason."""
+    """An accepted WebSocket; see transports.base.Connection. A frame beyond the limit ends it with 1009 and the reason.
+
+    `take` counts a message of an address, and says how many seconds too early it comes; such a one ends it with 1013.
+    """
 
     half_close = False
 
-    def __init__(self, socket: web.WebSocketResponse[bool], peer: Peer) -> None:
+    def __init__(self, socket: web.WebSocketResponse[bool], peer: Peer, take: Callable[[str], float] = lambda _: 0.0) -> None:
         self.peer = peer
         self._socket = socket
+        self._take = take
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         """See Connection."""
         while True:
             message = await self._socket.receive()
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY) and (wait := self._take(self.peer.address)):
+                await self._end(WSCloseCode.TRY_AGAIN_LATER, f"too many messages. Try again in {math.ceil(wait)} s")
+                return
             if message.type is WSMsgType.TEXT:
                 yield message.data
             elif message.type is WSMsgType.BINARY:

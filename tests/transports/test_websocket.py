@@ -11,7 +11,7 @@ from websockets.typing import Origin, Subprotocol
 
 from edge_mcp.errors import ConfigError
 from edge_mcp.transports.base import Connection
-from edge_mcp.transports.http import HttpListener
+from edge_mcp.transports.http import HttpListener, Limits, Options
 from tests.transports import contract
 from tests.transports.contract import *  # noqa: F403 - the contract's tests
 
@@ -22,9 +22,10 @@ MCP = [Subprotocol("mcp")]
 async def listening(serve: Callable[[Connection], Awaitable[None]], host: str = "127.0.0.1") -> AsyncIterator[str]:
     """A listener on a free port, by its URL."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(HttpListener(host, 0, limit=contract.LIMIT, ready=ready.set_result).listen(serve))
+    options = Options(limits=Limits(message=contract.LIMIT))
+    task = asyncio.create_task(HttpListener(host, 0, options, ready.set_result).listen(serve))
     try:
-        yield await asyncio.wait_for(ready, 5)
+        yield (await asyncio.wait_for(ready, 5)).replace("http", "ws", 1)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -145,8 +146,8 @@ async def test_a_plain_request_is_told_what_this_is() -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(f"GET /mcp HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         answer = (await asyncio.wait_for(reader.read(), 5)).decode()
-        assert "426 Upgrade Required" in answer
-        assert "MCP endpoint" in answer
+        assert "406 Not Acceptable" in answer
+        assert "text/event-stream" in answer
         writer.close()
         await writer.wait_closed()
 

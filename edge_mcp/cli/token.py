@@ -1,0 +1,79 @@
+"""`edge-mcp token`."""
+
+import argparse
+import json
+import socket
+from typing import Any
+
+from edge_mcp import tokens
+from edge_mcp.cli.options import Parser
+from edge_mcp.config import load
+from edge_mcp.errors import ConfigError
+
+_ALL = ("0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser(
+        "token",
+        "Make the token that peers on the network have to show, unless there is one, and say what to paste into hosts.",
+        "edge-mcp token --show",
+    )
+    parser.add_argument("--new", action="store_true", help="make a new one: who has the old one has to be told")
+    parser.add_argument("--show", action="store_true", help="show the one there is, and make none")
+    parser.add_config()
+    parser.add_debug()
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make or show the token. Raises: EdgeError."""
+    if options.new and options.show:
+        raise ConfigError("--new and --show do not go together")
+    config = load(options.config)
+    made = _made(options.new, options.show, config.token_file)
+    token = made or tokens.find(config.token_file)
+    if options.show and not token:
+        raise ConfigError("there is no token", "Make one: edge-mcp token")
+    print(hosts(token, url(*config.address())))
+    if made:
+        print(f"\nA new token is in {tokens.own_file()}. A server that runs already takes it when it starts again.")
+    return 0
+
+
+def _made(new: bool, show: bool, token_file: str) -> str:
+    """A new token, if one is to be made."""
+    if new and token_file:
+        raise ConfigError(f"the token is that of token_file, {token_file}", "Change it there, or take that setting away")
+    if new or not (show or tokens.find(token_file)):
+        return tokens.make(tokens.own_file())
+    return ""
+
+
+def url(host: str, port: int) -> str:
+    """The address of the MCP endpoint, as hosts on the network would write it."""
+    if host in _ALL:
+        host = socket.gethostname().partition(".")[0] + ".local"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/mcp"
+
+
+def hosts(token: str, url: str) -> str:
+    """What to paste into hosts."""
+    bearer = {"Authorization": f"Bearer {token}"}
+    cursor = {"mcpServers": {"edge": {"url": url, "headers": bearer}}}
+    code = {"servers": {"edge": {"type": "http", "url": url, "headers": bearer}}}
+    return f"""token: {token}
+
+Claude Code:
+  claude mcp add --transport http edge {url} --header "Authorization: Bearer {token}"
+
+Cursor (~/.cursor/mcp.json):
+{_indented(cursor)}
+
+VS Code (.vscode/mcp.json):
+{_indented(code)}"""
+
+
+def _indented(value: Any) -> str:
+    return "\n".join("  " + line for line in json.dumps(value, indent=2).splitlines())

@@ -1,0 +1,77 @@
+"""The listeners that the settings ask for, loaded by name: what is not used is never imported."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge_mcp.config import Config
+from edge_mcp.errors import ConfigError
+from edge_mcp.server import Server
+from edge_mcp.transports.base import Listener
+
+DESCRIPTION = "Small machine-learning models on a device, as MCP tools."
+CARD_PREFIX = "io.github.edge-mcp/"
+
+# aiohttp alone is a third of a small device's budget.
+_ADAPTERS = {
+    "stdio": "edge_mcp.transports.stdio:StdioListener",
+    "http": "edge_mcp.transports.http:HttpListener",
+    "http options": "edge_mcp.transports.http:Options",
+    "http limits": "edge_mcp.transports.http:Limits",
+    "card": "edge_mcp.transports.card:Card",
+    "is loopback": "edge_mcp.transports.access:is_loopback",
+    "token hash": "edge_mcp.transports.access:token_hash",
+    "token": "edge_mcp.tokens:find",
+}
+
+
+def listeners(config: Config, stdio: bool, network: bool, server: Server, say: Callable[[str], None]) -> list[Listener]:
+    """The listeners for `server`; `say` tells the user where they listen. Raises: ConfigError."""
+    roots = tuple(str(Path(root).absolute()) for root in config.file_roots)
+    chosen: list[Listener] = []
+    if stdio:
+        # The host that started this process could read its working directory anyway.
+        chosen.append(_load("stdio")((str(Path.cwd()), *roots), config.max_message_bytes()))
+    if network:
+        chosen.append(_http(config, roots, server, say))
+    return chosen
+
+
+def _http(config: Config, roots: tuple[str, ...], server: Server, say: Callable[[str], None]) -> Listener:
+    host, port = config.address()
+    token = _load("token")(config.token_file)
+    if not (token or config.insecure or _load("is loopback")(host)):
+        raise ConfigError(
+            f"{host} can be reached by others, and there is no token that they have to show",
+            "Make one: edge-mcp token. Or add --insecure in a network where everybody may use this device",
+        )
+    limits = _load("http limits")(
+        connections=config.max_connections,
+        connections_per_peer=config.max_connections_per_peer,
+        requests_per_s=config.max_requests_per_s,
+        sessions=config.max_sessions,
+        session_idle_s=config.session_idle_s,
+        message=config.max_message_bytes(),
+    )
+    info = server.about.info
+    options = _load("http options")(
+        roots=roots,
+        hosts=config.hosts,
+        token_hash=_load("token hash")(token) if token else b"",
+        limits=limits,
+        schema=server.input_schema,
+        stateless=server.serve if config.stateless else None,
+        old_sse=config.old_sse,
+        card=_load("card")(CARD_PREFIX + info.name, info.title or info.name, DESCRIPTION),
+        is_ready=lambda: not server.draining,
+    )
+    listener: Listener = _load("http")(
+        host, port, options, lambda url: say(f"listening on {url} and {url.replace('http', 'ws', 1)}")
+    )
+    return listener
+
+
+def _load(adapter: str) -> Any:
+    module, _, name = _ADAPTERS[adapter].partition(":")
+    return getattr(importlib.import_module(module), name)

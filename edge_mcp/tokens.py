@@ -1,0 +1,87 @@
+"""The bearer token of the network listener: where it is found, and how one is made."""
+
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_mcp.config import data_folder
+from edge_mcp.errors import ConfigError
+
+VARIABLE = "EDGE_MCP_TOKEN"
+_MIN_LENGTH = 16
+_MAX_BYTES = 4096
+
+
+def own_file() -> Path:
+    """Where `edge-mcp token` keeps the token."""
+    return data_folder() / "token"
+
+
+def find(token_file: str, environment: Mapping[str, str] = os.environ) -> str:
+    """The token that peers have to show, or nothing where there is none. Raises: ConfigError.
+
+    The first of: the setting `token_file`, the variable EDGE_MCP_TOKEN, systemd's credential `token`, and the token that
+    `edge-mcp token` made.
+    """
+    if token_file:
+        return read(Path(token_file))
+    if VARIABLE in environment:
+        return _checked(environment[VARIABLE], VARIABLE)
+    if folder := environment.get("CREDENTIALS_DIRECTORY"):
+        credential = Path(folder) / "token"
+        if credential.is_file():
+            return _checked(_content(credential), str(credential))  # systemd sees to who may read it
+    return read(own_file()) if own_file().exists() else ""
+
+
+def read(file: Path) -> str:
+    """The token in a file that nobody else may read. Raises: ConfigError."""
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise ConfigError(f"the token file {file} cannot be read: {error.strerror}", "Make a token: edge-mcp token") from error
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"the token file {file} is no file")
+    if mode & 0o077:
+        raise ConfigError(f"others may read the token file {file}", f"Run: chmod 600 {file}")
+    return _checked(_content(file), str(file))
+
+
+def make(file: Path) -> str:
+    """Make a new token and keep it in `file`, which only its owner may read. Raises: ConfigError."""
+    token = secrets.token_urlsafe(32)
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(token + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(file)  # whole or not at all, whenever the power goes
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the token cannot be kept in {file}: {error.strerror}") from error
+    return token
+
+
+def _content(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_MAX_BYTES + 1).decode("utf-8", "replace")
+    except OSError as error:
+        raise ConfigError(f"the token file {file} cannot be read: {error.strerror}") from error
+
+
+def _checked(text: str, origin: str) -> str:
+    token = text.strip()
+    if len(token) < _MIN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"{origin} has no token",
+            f"A token has {_MIN_LENGTH} or more letters, digits and signs. Make one: edge-mcp token --new",
+        )
+    return token

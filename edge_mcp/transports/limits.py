@@ -1,0 +1,60 @@
+"""How much one peer may ask for: requests per second, and connections. Pure: the clock is given."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+MAX_PEERS = 1024
+BURST_S = 2.0
+"""So many seconds' worth of requests may come at once."""
+
+
+class RateLimit:
+    """A token bucket for each address, for at most `MAX_PEERS` of them: the one not seen for longest is forgotten first."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
+        self._rate = per_second
+        self._most = max(1.0, per_second * BURST_S)
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, address: str) -> float:
+        """Count one request: 0 when it is within the limit, else the seconds until the next one would be."""
+        if self._rate <= 0:
+            return 0.0
+        now = self._clock()
+        left, then = self._buckets.pop(address, (self._most, now))
+        left = min(self._most, left + (now - then) * self._rate)
+        allowed = left >= 1.0
+        self._buckets[address] = (left - 1.0 if allowed else left, now)
+        if len(self._buckets) > MAX_PEERS:
+            self._buckets.popitem(last=False)
+        return 0.0 if allowed else (1.0 - left) / self._rate
+
+
+class ConnectionLimit:
+    """Counts connections, in all and by address."""
+
+    def __init__(self, most: int, most_per_peer: int) -> None:
+        self._most = most
+        self._most_per_peer = most_per_peer
+        self._counts: dict[str, int] = {}
+        self._all = 0
+
+    def __len__(self) -> int:
+        return self._all
+
+    def enter(self, address: str) -> bool:
+        """Count a new connection; whether it is within the limits. Call `leave` in either case."""
+        self._all += 1
+        self._counts[address] = self._counts.get(address, 0) + 1
+        return self._all <= self._most and self._counts[address] <= self._most_per_peer
+
+    def leave(self, address: str) -> None:
+        """The connection has ended."""
+        self._all -= 1
+        self._counts[address] -= 1
+        if not self._counts[address]:
+            del self._counts[address]

@@ -1,0 +1,353 @@
+"""Sessions of Streamable HTTP until 2025-11-25: one conversation over many HTTP requests (2025-11-25, Transports)."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from edge_mcp.errors import ConnectionClosed
+from edge_mcp.protocol.headers import LegacyMessage
+from edge_mcp.protocol.jsonrpc import RequestId
+from edge_mcp.protocol.versions import LEGACY
+from edge_mcp.transports.base import Frame, Peer, Serve
+from edge_mcp.transports.replay import Replay
+from edge_mcp.transports.sse import Reply
+
+logger = logging.getLogger(__name__)
+
+IDLE_S = 1800.0
+EVICT_S = 300.0
+_ROOM = 16  # frames that wait to be read
+_MAX_STREAMS = 512  # of one session, with those that are kept for a client to come back
+_GENERAL = 0  # the number of the stream for what belongs to no request
+
+
+class _Result(msgspec.Struct):
+    protocolVersion: str
+
+
+class _Initialized(msgspec.Struct):
+    result: _Result | None = None
+
+
+class Stream:
+    """What is sent about the requests of one POST, or (number 0) about none."""
+
+    def __init__(self, number: int, ids: Iterable[RequestId], reply: Reply | None) -> None:
+        self.number = number
+        self.ids = set(ids)
+        self.reply = reply
+        self.events = 0
+        self.seen = 0
+        """Up to which event it was written to a client."""
+        self.resumable = number == _GENERAL
+        """Whether a client could come back for it: it has seen an event id."""
+        self.done = False
+        self.turn = asyncio.Lock()
+
+    def event_id(self, number: int) -> str:
+        """The id of one of its events, unique in the session."""
+        return f"{self.number}-{number}"
+
+
+class HttpSession:
+    """One client's conversation; see transports.base.Connection.
+
+    A frame goes out on the stream of the request that it is about. A client that leaves does not cancel its calls: where it
+    has seen an event of the stream, it may come back for the rest (`resume`).
+    """
+
+    half_close = False
+
+    def __init__(self, peer: Peer, replay: Replay, clock: Callable[[], float]) -> None:
+        self.id = secrets.token_urlsafe(24)
+        self.peer = peer
+        self.version: str | None = None
+        self.used = clock()
+        self.closed = False
+        self._clock = clock
+        self._replay = replay
+        self._incoming: asyncio.Queue[tuple[bytes, Stream | None] | None] = asyncio.Queue(_ROOM)
+        self._ended = asyncio.Event()
+        self._general = Stream(_GENERAL, (), None)
+        self._streams: dict[int, Stream] = {_GENERAL: self._general}
+        self._by_request: dict[RequestId, Stream] = {}
+        self._current: Stream | None = None
+        self._numbers = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether a client waits for something."""
+        return any(stream.reply is not None for stream in self._streams.values())
+
+    @property
+    def primes(self) -> bool:
+        """Whether the client knows of streams that the server closes for a while (2025-11-25)."""
+        return self.version is not None and LEGACY.index(self.version) >= LEGACY.index("2025-11-25")
+
+    def touch(self) -> None:
+        """A client was here."""
+        self.used = self._clock()
+
+    def in_use(self, ids: Iterable[RequestId]) -> RequestId | None:
+        """The first of `ids` that an open request has already, or that comes twice."""
+        seen: set[RequestId] = set()
+        for known in ids:
+            if known in self._by_request or known in seen:
+                return known
+            seen.add(known)
+        return None
+
+    def open(self, ids: Iterable[RequestId], reply: Callable[[Callable[[], bytes]], Reply]) -> Stream:
+        """A stream for the requests of a POST; `reply` makes its answer, given what a stream of events begins with."""
+        self._sweep()
+        self._numbers += 1
+        stream = Stream(self._numbers, ids, None)
+        stream.reply = reply(lambda: self._begun(stream))
+        self._streams[stream.number] = stream
+        self._by_request.update(dict.fromkeys(stream.ids, stream))
+        return stream
+
+    async def push(self, frame: bytes, message: LegacyMessage, stream: Stream | None) -> None:
+        """Hand a frame to the conversation, once there is room for it. Raises: ConnectionClosed."""
+        if self.closed:
+            raise ConnectionClosed("the session has ended")
+        await self._incoming.put((frame, stream))
+        for known in message.cancels:  # a cancelled request is never answered, so nothing else would end its stream
+            if (cancelled := self._by_request.pop(known, None)) is not None:
+                cancelled.ids.discard(known)
+                if not cancelled.ids:
+                    self._finish(cancelled)
+
+    def leave(self, stream: Stream, reply: Reply) -> None:
+        """The HTTP request that `reply` answers is over."""
+        self.touch()
+        if stream.reply is reply:
+            stream.reply = None
+        reply.end()
+
+    def resumed(self, last_event_id: str | None) -> tuple[Stream, int] | None:
+        """The stream to take up again and after which event; the general one without an id. None: unknown or forgotten."""
+        if last_event_id is None:
+            return self._general, self._general.seen
+        number, dash, event = last_event_id.partition("-")
+        if not dash or not (number.isdecimal() and event.isdecimal()) or len(last_event_id) > 40:
+            return None
+        stream = self._streams.get(int(number))
+        return (stream, int(event)) if stream is not None and stream.resumable else None
+
+    async def resume(self, stream: Stream, after: int, reply: Reply) -> None:
+        """Send on `reply` what a stream had after an event, and what comes from now on. Raises: ConnectionClosed."""
+        if (before := stream.reply) is not None:
+            before.abandon()  # the client knows best that it is gone; and whoever writes to it must not hold us up
+        stream.reply = reply
+        async with stream.turn:
+            await reply.begin()
+            for number, frame in self._replay.after(self.id, stream.number, after):
+                await reply.send(frame, stream.event_id(number))
+                stream.seen = max(stream.seen, number)
+            if stream.done:
+                reply.end()
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        """See Connection."""
+        while not self.closed:
+            incoming = await self._incoming.get()
+            if incoming is None or self.closed:
+                return
+            frame, self._current = incoming
+            yield frame
+
+    async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
+        """See Connection. A frame about a request whose client left for good goes nowhere."""
+        if self.closed:
+            raise ConnectionClosed("the session has ended")
+        about_none = self._current if last else self._general  # an answer without an id is to what was read last
+        stream = about_none if about is None else self._by_request.get(about)
+        if stream is None:
+            return
+        if self.version is None and last:
+            self.version = _negotiated(frame)
+        async with stream.turn:
+            await self._deliver(stream, frame, last)
+        if last:
+            self._finish(stream)
+
+    async def hang_up(self, about: int | str, retry_ms: int) -> None:
+        """See Connection."""
+        stream = self._by_request.get(about)
+        if stream is None or stream.reply is None or not self.primes:
+            return
+        reply = stream.reply
+        async with stream.turn:
+            mark = stream.event_id(stream.events)
+            try:
+                await reply.write(b"retry: %d\nid: %s\ndata: \n\n" % (retry_ms, mark.encode()))
+            except ConnectionClosed:
+                logger.debug("%s: gone before its stream was closed", self.peer.address)
+            self.leave(stream, reply)
+
+    async def close(self, reason: str = "") -> None:
+        """See Connection."""
+        self.end()
+
+    def end(self) -> None:
+        """End the session. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self._replay.drop(self.id, iter(list(self._streams)))
+        for stream in self._streams.values():
+            if stream.reply is not None:
+                stream.reply.end()
+        while not self._incoming.empty():
+            self._incoming.get_nowait()
+        self._incoming.put_nowait(None)
+
+    async def _deliver(self, stream: Stream, frame: bytes, last: bool) -> None:
+        reply = stream.reply
+        if reply is not None and last and not reply.streaming:
+            await reply.finish(frame)
+            return
+        if reply is None and not stream.resumable:
+            return
+        stream.events += 1
+        number = stream.events
+        self._replay.add(self.id, stream.number, number, frame)
+        if reply is None:
+            return
+        stream.resumable = True
+        try:
+            await (reply.finish if last else reply.send)(frame, stream.event_id(number))
+            stream.seen = number
+        except ConnectionClosed:
+            self.leave(stream, reply)
+
+    def _begun(self, stream: Stream) -> bytes:
+        """What the stream of a POST begins with: an id to come back to (2025-11-25, priming event)."""
+        if not self.primes:
+            return b""
+        stream.resumable = True
+        return b"id: %s\ndata: \n\n" % stream.event_id(stream.events).encode()
+
+    def _finish(self, stream: Stream) -> None:
+        """Nothing more comes on this stream."""
+        stream.done = True
+        for known in stream.ids:
+            if self._by_request.get(known) is stream:
+                del self._by_request[known]
+        if stream.reply is not None:
+            stream.reply.end()
+        if not self._replay.has(self.id, stream.number):
+            self._streams.pop(stream.number, None)
+
+    def _sweep(self) -> None:
+        """Forget streams that are over and of which nothing is kept."""
+        if len(self._streams) > _MAX_STREAMS // 2:
+            over = [stream.number for stream in self._streams.values() if stream.done]
+            forgotten = [number for number in over if not self._replay.has(self.id, number)]
+            for number in [*forgotten, *over[: max(0, len(self._streams) - _MAX_STREAMS)]]:
+                self._streams.pop(number, None)
+
+
+class Sessions:
+    """All sessions: a bounded number of them, each with an end when nobody uses it."""
+
+    def __init__(
+        self,
+        serve: Serve,
+        limit: int,
+        idle: float = IDLE_S,
+        clock: Callable[[], float] | None = None,
+        replay: Replay | None = None,
+    ) -> None:
+        self._serve = serve
+        self._limit = limit
+        self._idle = idle
+        self._clock = clock or asyncio.get_running_loop().time
+        self._replay = replay or Replay()
+        self._sessions: dict[str, HttpSession] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self, peer: Peer) -> HttpSession | None:
+        """A new session; None when there are too many that are in use."""
+        self.sweep()
+        if len(self._sessions) >= self._limit and not self._evict():
+            return None
+        session = HttpSession(peer, self._replay, self._clock)
+        self._sessions[session.id] = session
+        self._tasks[session.id] = asyncio.create_task(self._run(session))
+        return session
+
+    def get(self, session_id: str, principal: str) -> HttpSession | None:
+        """A session of this principal's by its id."""
+        session = self._sessions.get(session_id)
+        if session is None or session.closed or session.peer.principal != principal:
+            return None
+        session.touch()
+        return session
+
+    def sweep(self) -> None:
+        """End sessions that nobody has used for long; called again by itself while there are any."""
+        now = self._clock()
+        for session in list(self._sessions.values()):
+            if not session.active and now - session.used >= self._idle:
+                self._end(session)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self._sessions:
+            self._timer = asyncio.get_running_loop().call_later(max(1.0, self._idle / 2), self.sweep)
+
+    def end(self, session: HttpSession) -> None:
+        """End one session."""
+        self._end(session)
+
+    async def close(self) -> None:
+        """End all sessions."""
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = list(self._tasks.values())
+        for session in list(self._sessions.values()):
+            self._end(session)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _evict(self) -> bool:
+        """Make room: end the session that was used the longest time ago, if that is long enough."""
+        quiet = [session for session in self._sessions.values() if not session.active]
+        oldest = min(quiet, key=lambda session: session.used, default=None)
+        if oldest is None or self._clock() - oldest.used < EVICT_S:
+            return False
+        self._end(oldest)
+        return True
+
+    def _end(self, session: HttpSession) -> None:
+        self._sessions.pop(session.id, None)
+        session.end()
+
+    async def _run(self, session: HttpSession) -> None:
+        try:
+            await self._serve(session)
+        except Exception:
+            logger.exception("%s: a session failed unexpectedly", session.peer.address)
+        finally:
+            self._end(session)
+            self._tasks.pop(session.id, None)
+
+
+def _negotiated(frame: bytes) -> str | None:
+    """The revision in an answer to `initialize`."""
+    try:
+        result: Any = msgspec.json.decode(frame, type=_Initialized).result
+    except msgspec.DecodeError:
+        return None
+    return result.protocolVersion if result is not None else None
