@@ -10,7 +10,20 @@ from hashlib import blake2b
 from typing import Protocol, TypeVar
 
 from edge_mcp.engine.lanes import Lanes
-from edge_mcp.engine.messages import Describe, Described, Failed, Item, Load, Loaded, ModelSpec, Ran, Reply, Request, Run
+from edge_mcp.engine.messages import (
+    Describe,
+    Described,
+    Failed,
+    Item,
+    Load,
+    Loaded,
+    ModelSpec,
+    Progress,
+    Ran,
+    Reply,
+    Request,
+    Run,
+)
 from edge_mcp.engine.process import EngineDied, EngineProcess
 from edge_mcp.errors import ChannelError, EngineError, ModelError, RefusedError
 from edge_mcp.measurements import Measurements
@@ -23,6 +36,8 @@ MAX_BACKOFF_S = 30.0
 REMEMBERED_SUSPECTS = 256
 
 T = TypeVar("T")
+Tell = Callable[[int, int], None]
+"""Hears how many rows of how many are done."""
 
 
 class Engine(Protocol):
@@ -40,8 +55,8 @@ class Engine(Protocol):
         """Load and warm up a model unless it is loaded. Raises: ModelError, EngineError, RefusedError."""
         ...
 
-    async def run(self, model: ModelSpec, items: Sequence[Item]) -> Ran:
-        """Run a batch, loading the model first if needed; one outcome for each item.
+    async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
+        """Run a batch, loading the model first if needed; one outcome for each item. `tell` hears how far a long one is.
 
         Raises: ModelError, EngineError (the engine died or hung), RefusedError (this request keeps killing the engine).
         """
@@ -115,8 +130,8 @@ class EngineClient:
         if not self.is_ready(model):
             await self._single_flight(model.key, partial(self._load, model))
 
-    async def run(self, model: ModelSpec, items: Sequence[Item]) -> Ran:
-        """See Engine."""
+    async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
+        """See Engine. A run that tells how far it is has its deadline anew each time."""
         fingerprint = _fingerprint(model.key, items) if self._suspects or self._refused else None
         limit_s = model.manifest.scheduling.deadline_ms / 1000 * len(items) + self._grace_s
         for last in (False, True):
@@ -124,7 +139,7 @@ class EngineClient:
             message = Run(self._sequence & 0xFFFFFFFF, model.key, list(items))
             try:
                 await self.load(model)
-                reply = await self._on_a_lane(message, fingerprint, f"running {model.key}", limit_s)
+                reply = await self._on_a_lane(message, fingerprint, f"running {model.key}", limit_s, tell)
             except _NotStarted as error:
                 if last:
                     raise EngineError(str(error), "Call again: a new engine is started", self._retry_after_ms()) from error
@@ -153,7 +168,9 @@ class EngineClient:
         self.changed()
         logger.info("%s loaded in %.0f ms", model.key, reply.seconds * 1000)
 
-    async def _on_a_lane(self, message: Request, fingerprint: bytes | None, what: str, limit_s: float) -> Reply:
+    async def _on_a_lane(
+        self, message: Request, fingerprint: bytes | None, what: str, limit_s: float, tell: Tell | None = None
+    ) -> Reply:
         """Send `message` on an idle lane and return the reply.
 
         The lane stays taken until the engine has answered, even when the caller is cancelled meanwhile.
@@ -165,15 +182,16 @@ class EngineClient:
             process = await self._running()
             if isinstance(message, Run) and message.key not in self._loaded:
                 raise _NotStarted("the engine was restarted meanwhile")
-            future = process.lanes[lanes[0]].request(message)
+            watch = _Watch(limit_s, partial(process.kill, f"{what} took longer than {limit_s:g} s"), tell)
+            future = process.lanes[lanes[0]].request(message, watch.progress)
         except ChannelError as error:
             self._lanes.release(lanes)
             raise RefusedError(str(error), "Send fewer or smaller items") from error
         except BaseException:
             self._lanes.release(lanes)
             raise
-        hung = asyncio.get_running_loop().call_later(limit_s, process.kill, f"{what} took longer than {limit_s:g} s")
-        future.add_done_callback(partial(self._finished, lanes, hung))
+        watch.start()
+        future.add_done_callback(partial(self._finished, lanes, watch))
         try:
             reply = await asyncio.shield(future)
         except EngineDied as died:
@@ -183,8 +201,8 @@ class EngineClient:
         self._deaths = 0
         return reply
 
-    def _finished(self, lanes: list[int], hung: asyncio.TimerHandle, future: "asyncio.Future[Reply]") -> None:
-        hung.cancel()
+    def _finished(self, lanes: list[int], watch: "_Watch", future: "asyncio.Future[Reply]") -> None:
+        watch.stop()
         self._lanes.release(lanes)
         future.exception()  # marks it as seen: a cancelled caller does not come back for it
 
@@ -248,6 +266,29 @@ class EngineClient:
             if task.cancelled():
                 raise EngineError("the server is stopping") from None
             raise
+
+
+class _Watch:
+    """Calls `hung` when a request has neither ended nor told of progress for `limit_s`."""
+
+    def __init__(self, limit_s: float, hung: Callable[[], None], tell: Tell | None) -> None:
+        self._limit_s = limit_s
+        self._hung = hung
+        self._tell = tell
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._limit_s, self._hung)
+
+    def progress(self, progress: Progress) -> None:
+        self.stop()
+        self.start()
+        if self._tell is not None:
+            self._tell(progress.done, progress.total)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class _NotStarted(EngineError):

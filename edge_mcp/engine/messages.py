@@ -87,6 +87,13 @@ class Ran(msgspec.Struct, frozen=True, tag="ran"):
     seconds: float
 
 
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """How far a long run is, in rows of its batch; it comes before the reply."""
+
+    done: int
+    total: int
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """The request as a whole failed; `message` and `hint` as in `EdgeError`."""
 

@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import edge_mcp
 from edge_mcp.engine.channel import Deframer, encode
-from edge_mcp.engine.messages import Reply, Request, Run
+from edge_mcp.engine.messages import Progress, Reply, Request, Run
 from edge_mcp.engine.stages import Stages
 from edge_mcp.errors import ChannelError, EngineError
 
@@ -36,14 +37,16 @@ class Lane(asyncio.Protocol):
 
     def __init__(self, process: "EngineProcess") -> None:
         self._process = process
-        self._deframer: Deframer[Reply] = Deframer(Reply)
+        self._deframer: Deframer[Reply | Progress] = Deframer(Reply | Progress)
+        self._progress: Callable[[Progress], None] = _ignored
         self._transport: asyncio.WriteTransport | None = None
         self.pending: asyncio.Future[Reply] | None = None
         self.sequence = 0
 
-    def request(self, message: Request) -> asyncio.Future[Reply]:
+    def request(self, message: Request, progress: Callable[[Progress], None] | None = None) -> asyncio.Future[Reply]:
         """Send `message`; the future has the reply, or EngineDied. Raises: ChannelError (too large)."""
         frame = encode(message)
+        self._progress = progress or _ignored
         self.pending = future = asyncio.get_running_loop().create_future()
         self.sequence = message.sequence if isinstance(message, Run) else 0
         if self._transport is None or self._transport.is_closing():
@@ -73,6 +76,9 @@ class Lane(asyncio.Protocol):
             self._process.kill(str(error))
             return
         for reply in replies:
+            if isinstance(reply, Progress):
+                self._progress(reply)
+                continue
             future, self.pending = self.pending, None
             if future is None:
                 self._process.kill("it answered what was not asked")
@@ -186,6 +192,10 @@ class EngineProcess:
             return "the engine was killed by the system: out of memory", True
         crashed = number in _CRASHES
         return f"the engine {'crashed' if crashed else 'was killed from outside'} ({name})", crashed
+
+
+def _ignored(progress: Progress) -> None:
+    """Nobody wants to know."""
 
 
 def _environment() -> dict[str, str]:

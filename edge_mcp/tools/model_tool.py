@@ -1,10 +1,14 @@
 """A model as a tool."""
 
+import asyncio
+from contextlib import suppress
+
 import msgspec
 
 from edge_mcp.context import Context
 from edge_mcp.engine.client import Engine
 from edge_mcp.engine.messages import Item, ModelSpec, Signature
+from edge_mcp.errors import ConnectionClosed
 from edge_mcp.measurements import Measurements
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
 from edge_mcp.repository.manifest import TensorInput
@@ -62,8 +66,36 @@ class ModelTool:
             await context.progress(0, 2, f"loading {name}")
             await self._engine.load(self.spec)
         await context.progress(1, 2, f"running {name}")
-        ran = await self._engine.run(self.spec, [Item(arguments, roots=context.peer.roots)])
+        teller = _Teller(name, context)
+        try:
+            ran = await self._engine.run(self.spec, [Item(arguments, roots=context.peer.roots)], teller.tell)
+        finally:
+            await teller.finish()
         outcome = ran.outcomes[0]
         if outcome.error:
             return ToolResult.failed(outcome.error)
         return ToolResult(msgspec.Raw(outcome.content), msgspec.Raw(outcome.structured))
+
+
+class _Teller:
+    """Reports how far a long run is, one report at a time: what comes while one is on its way is left out."""
+
+    def __init__(self, name: str, context: Context) -> None:
+        self._name = name
+        self._context = context
+        self._telling: asyncio.Task[None] | None = None
+
+    def tell(self, done: int, total: int) -> None:
+        """See engine.client.Tell."""
+        if self._telling is None or self._telling.done():
+            message = f"running {self._name}: {done} of {total} rows"
+            self._telling = asyncio.create_task(self._report(1 + done / total, message))
+
+    async def finish(self) -> None:
+        """Let the last report out: none may come after the answer."""
+        if self._telling is not None:
+            await self._telling
+
+    async def _report(self, done: float, message: str) -> None:
+        with suppress(ConnectionClosed):
+            await self._context.progress(done, 2, message)

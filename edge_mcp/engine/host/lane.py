@@ -8,27 +8,42 @@ from pathlib import Path
 from edge_mcp.engine.channel import Channel
 from edge_mcp.engine.host.residency import Residency
 from edge_mcp.engine.host.served import describe
-from edge_mcp.engine.messages import Describe, Failed, Load, Loaded, Ran, Reply, Request, Run
+from edge_mcp.engine.messages import Describe, Failed, Load, Loaded, Progress, Ran, Reply, Request, Run
 from edge_mcp.engine.stages import Stages
 from edge_mcp.errors import EdgeError
 
 logger = logging.getLogger(__name__)
 
+REPORT_S = 0.2
+
 
 def serve_lane(channel: Channel[Request], residency: Residency, stages: Stages, index: int) -> None:
     """Answer requests until the server closes the lane. Raises: ChannelError, OSError."""
     while (request := channel.receive()) is not None:
-        reply = _answer(request, residency, stages, index)
+        reply = _answer(request, residency, stages, index, _Reporter(channel))
         del request  # a large argument must not stay in memory until the next request
         channel.send(reply)
 
 
-def _answer(request: Request, residency: Residency, stages: Stages, index: int) -> Reply:
+class _Reporter:
+    """Tells the server how far a run is, at most every `REPORT_S`."""
+
+    def __init__(self, channel: Channel[Request]) -> None:
+        self._channel = channel
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._last >= REPORT_S:
+            self._channel.send(Progress(done, total))
+            self._last = time.monotonic()
+
+
+def _answer(request: Request, residency: Residency, stages: Stages, index: int, report: _Reporter) -> Reply:
     try:
         match request:
             case Run(sequence=sequence, key=key, items=items):
                 stages.enter(index, sequence, "decoding")
-                outcomes, seconds = residency.get(key).run(items, partial(stages.enter, index, sequence))
+                outcomes, seconds = residency.get(key).run(items, partial(stages.enter, index, sequence), report)
                 stages.enter(index, sequence, "idle")
                 return Ran(outcomes, seconds)
             case Load(model=spec):

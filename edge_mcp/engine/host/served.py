@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ _DECODERS = {
     "softmax": "decoders.softmax:SoftmaxDecoder",
     "raw": "decoders.raw:RawDecoder",
 }
+CHUNK = 64
+"""Rows of one item's batch that run at once: more buys nothing, and a long run can tell how far it is."""
+
+Report = Callable[[int, int], None]
 _PACKAGES = {"PIL": "Pillow", "ai_edge_litert": "ai-edge-litert"}
 
 
@@ -104,15 +109,20 @@ class ServedModel:
             raise ModelError(f"{manifest.model.name}: {error.message}", error.hint) from error
         return cls(model, modality, decoder, spec.schema)
 
-    def run(self, items: Sequence[Item], stage: Callable[[str], None]) -> tuple[list[Outcome], float]:
-        """The outcome of each item in order, and the runtime's seconds for all; an item's failure is its own outcome."""
+    def run(
+        self, items: Sequence[Item], stage: Callable[[str], None], report: Report = lambda done, total: None
+    ) -> tuple[list[Outcome], float]:
+        """The outcome of each item in order, and the runtime's seconds for all; an item's failure is its own outcome.
+
+        `report` is told how far the run of an item of more than `CHUNK` rows is.
+        """
         stage("decoding")
         jobs = [_Job(item) for item in items]
         for job in jobs:
             job.attempt(self._prepare)
         stage("running")
         for group in self._groups([job for job in jobs if job.prepared.tensors]):
-            self._infer(group)
+            self._infer(group, report)
         stage("encoding")
         for job in jobs:
             job.attempt(self._encode)
@@ -142,16 +152,32 @@ class ServedModel:
             groups.setdefault(shapes, []).append(job)
         return list(groups.values())
 
-    def _infer(self, group: Sequence[_Job]) -> None:
+    def _infer(self, group: Sequence[_Job], report: Report) -> None:
         if len(group) > 1 and self._infer_batch(group):
             return
         for job in group:
-            job.attempt(self._infer_one)
+            job.attempt(partial(self._infer_one, report))
 
-    def _infer_one(self, job: _Job) -> None:
+    def _infer_one(self, report: Report, job: _Job) -> None:
         began = time.perf_counter()
-        job.outputs = self._model.infer(job.prepared.tensors)
+        job.outputs = self._infer_rows(job.prepared.tensors, report)
         job.seconds = time.perf_counter() - began
+
+    def _infer_rows(self, tensors: Mapping[str, Array], report: Report) -> Mapping[str, Array]:
+        """Run once; or, where the first dimension is a batch of many rows, in chunks one after the other."""
+        rows = {len(array) for array in tensors.values()} if self._model.dynamic_batch else set()
+        total = rows.pop() if len(rows) == 1 else 0
+        if total <= CHUNK:
+            return self._model.infer(tensors)
+        parts: list[Mapping[str, Array]] = []
+        for start in range(0, total, CHUNK):
+            end = min(start + CHUNK, total)
+            part = self._model.infer({name: array[start:end] for name, array in tensors.items()})
+            if any(array.ndim == 0 or len(array) != end - start for array in part.values()):
+                return self._model.infer(tensors)  # the first dimension is no batch after all
+            parts.append(part)
+            report(end, total)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _infer_batch(self, group: Sequence[_Job]) -> bool:
         """Run a group as one; False when that fails, so that each can fail or succeed on its own."""
