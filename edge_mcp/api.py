@@ -50,10 +50,11 @@ class Server:
             folders = [models] if isinstance(models, str | PathLike) else models
             settings["models"] = tuple(fspath(folder) for folder in folders)
         self._config = load(flags=settings)
-        self._own = app.Own()
+        store = app.found(self._config) if models is not False else None
+        self._own = app.Own.beside(store)
         self._app = app.App(
             self._config,
-            app.found(self._config) if models is not False else None,
+            store,
             self._own,
             Implementation(name, version, title),
             instructions or (app.INSTRUCTIONS if models is not False else ""),

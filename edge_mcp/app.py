@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import edge_mcp
@@ -14,14 +14,14 @@ from edge_mcp.engine.client import EngineClient
 from edge_mcp.listeners import listeners
 from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
-from edge_mcp.prompts.device import DevicePrompts
+from edge_mcp.prompts.device import NAMES, DevicePrompts
 from edge_mcp.prompts.functions import FunctionPrompts
 from edge_mcp.prompts.joined import JoinedPrompts
 from edge_mcp.protocol.messages import Implementation
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Store, scan
 from edge_mcp.resources.base import Resources
-from edge_mcp.resources.device import STATUS, DeviceResources
+from edge_mcp.resources.device import MODEL, STATUS, DeviceResources
 from edge_mcp.resources.functions import FunctionResources
 from edge_mcp.resources.joined import JoinedResources
 from edge_mcp.server import Server
@@ -43,9 +43,17 @@ INSTRUCTIONS = (
 class Own:
     """What is served beside the models: written in Python by whoever embeds edge-mcp."""
 
-    tools: FunctionTools = field(default_factory=FunctionTools)
-    resources: FunctionResources = field(default_factory=FunctionResources)
-    prompts: FunctionPrompts = field(default_factory=FunctionPrompts)
+    tools: FunctionTools
+    resources: FunctionResources
+    prompts: FunctionPrompts
+
+    @classmethod
+    def beside(cls, store: Store | None) -> "Own":
+        """Nothing yet; names that the models of `store` and the device's own features have are refused."""
+        if store is None:
+            return cls(FunctionTools(), FunctionResources(), FunctionPrompts())
+        tools = frozenset(entry.manifest.tool.name for entry in store.entries)
+        return cls(FunctionTools(tools), FunctionResources((STATUS, MODEL)), FunctionPrompts(NAMES))
 
 
 class App:

@@ -33,6 +33,8 @@ _EXPLAIN = PromptDefinition(
     (PromptArgument("model", "Model", "The model's name.", required=True),),
 )
 
+NAMES = frozenset({_LOOK.name, _FIND.name, _CHECK.name, _EXPLAIN.name})
+
 
 class DevicePrompts:
     """See prompts.base.Prompts. `read` gives the text of a resource of the device."""

@@ -1,6 +1,6 @@
 """Python functions as prompts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from edge_mcp.context import Context
@@ -43,16 +43,17 @@ class FunctionPrompt:
 
 
 class FunctionPrompts:
-    """The prompts written in Python; see prompts.base.Prompts."""
+    """The prompts written in Python; see prompts.base.Prompts. `taken` are names that others have."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Collection[str] = ()) -> None:
+        self._taken = taken
         self._prompts: dict[str, FunctionPrompt] = {}
         self._completions: dict[tuple[str, str], Complete] = {}
 
     def add(self, prompt: FunctionPrompt) -> None:
         """Raises: ConfigError when there is one of this name."""
         name = prompt.definition.name
-        if name in self._prompts:
+        if name in self._prompts or name in self._taken:
             raise ConfigError(f"there is a prompt {name} already", "Give one of them another name")
         self._prompts = {**self._prompts, name: prompt}
 

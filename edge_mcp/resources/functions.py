@@ -75,15 +75,16 @@ class FunctionResource:
 
 
 class FunctionResources:
-    """The resources written in Python; see resources.base.Resources."""
+    """The resources written in Python; see resources.base.Resources. `taken` begins the URIs that others have."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: tuple[str, ...] = ()) -> None:
+        self._taken = taken
         self._resources: dict[str, FunctionResource] = {}
         self._completions: dict[tuple[str, str], Complete] = {}
 
     def add(self, resource: FunctionResource) -> None:
         """Raises: ConfigError when there is one of this URI."""
-        if resource.uri in self._resources:
+        if resource.uri in self._resources or resource.uri.startswith(self._taken):
             raise ConfigError(f"there is a resource {resource.uri} already")
         self._resources = {**self._resources, resource.uri: resource}
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import is_dataclass
 from typing import Any, get_origin, is_typeddict
 
@@ -96,9 +96,13 @@ class FunctionTool:
 
 
 class FunctionTools:
-    """The tools written in Python; see tools.base.Catalogue. Its mapping is a new one after each change."""
+    """The tools written in Python; see tools.base.Catalogue. Its mapping is a new one after each change.
 
-    def __init__(self) -> None:
+    `taken` are names that others have.
+    """
+
+    def __init__(self, taken: Collection[str] = ()) -> None:
+        self._taken = taken
         self._tools: dict[str, Tool] = {}
 
     async def tools(self) -> Mapping[str, Tool]:
@@ -108,7 +112,7 @@ class FunctionTools:
     def add(self, tool: Tool) -> None:
         """Raises: ConfigError when there is one of this name."""
         name = tool.definition.name
-        if name in self._tools:
+        if name in self._tools or name in self._taken:
             raise ConfigError(f"there is a tool {name} already", "Give one of them another name")
         self._tools = {**self._tools, name: tool}
 
