@@ -1,4 +1,4 @@
-"""A server as a child process: start it, speak MCP with it over stdio or a WebSocket, read its memory and time from /proc."""
+"""A server as a child process: start it, speak MCP with it in any way, read its memory and time from /proc."""
 
 import base64
 import json
@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -17,7 +18,7 @@ from typing import IO, Any, cast
 TIMEOUT_S = 60.0
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 _CLIENT = {"name": "bench", "version": "1"}
-_META = {
+META = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
     "io.modelcontextprotocol/clientCapabilities": {},
     "io.modelcontextprotocol/clientInfo": _CLIENT,
@@ -76,7 +77,7 @@ class Conversation:
     def request(self, method: str, **params: Any) -> dict[str, Any]:
         """The result of a request. Raises: BenchError."""
         if self._era == MODERN:
-            params["_meta"] = _META
+            params["_meta"] = META
         self._last_id += 1
         for line in self._send({"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": params}):
             answer = json.loads(line)
@@ -121,6 +122,11 @@ class Child:
             self._process.wait()
         self._stderr.close()
 
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Where its standard output is read and its standard input written, by whom has no `Conversation` under way."""
+        return self._stdout.fileno(), self._stdin.fileno()
+
     def stdio(self, era: str) -> Conversation:
         """Speak over the child's standard input and output."""
         return Conversation(self._exchange_line, era)
@@ -128,6 +134,15 @@ class Child:
     def websocket(self, era: str) -> Conversation:
         """Speak over the WebSocket that the child says it listens on."""
         return Conversation(WebSocket(self._port()).exchange, era)
+
+    def listens(self, port: int) -> None:
+        """Wait until it accepts connections. Raises: BenchError."""
+        deadline = time.perf_counter() + TIMEOUT_S
+        while time.perf_counter() < deadline and self._process.poll() is None:
+            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), TIMEOUT_S):
+                return
+            time.sleep(0.02)
+        raise self._failure(f"does not listen on port {port}")
 
     def _exchange_line(self, message: bytes, expects_answer: bool) -> Iterator[bytes]:
         view = memoryview(message + b"\n")
@@ -173,13 +188,13 @@ class WebSocket:
     """Just enough of RFC 6455 for one client: a handshake and unfragmented text messages."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
+        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
         key = base64.b64encode(os.urandom(16)).decode()
-        self._socket.sendall(
+        self.socket.sendall(
             f"GET /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mcp\r\n\r\n".encode()
         )
-        self._file = self._socket.makefile("rb")
+        self._file = self.socket.makefile("rb")
         status = self._file.readline()
         if b" 101 " not in status:
             raise BenchError(f"the WebSocket was refused: {status.decode(errors='replace').strip()}")
@@ -187,11 +202,20 @@ class WebSocket:
             pass
 
     def exchange(self, message: bytes, expects_answer: bool) -> Iterator[bytes]:
-        """Send a text message, masked with zeros; yield the text messages that follow."""
+        """Send a text message; yield the text messages that follow."""
+        self.socket.sendall(self.head(message) + message)
+        return self._messages() if expects_answer else iter(())
+
+    def head(self, message: bytes) -> bytes:
+        """What goes before a text message of less than 64 KiB; its mask is zeros."""
         size = len(message)
         length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126, *size.to_bytes(2, "big")])
-        self._socket.sendall(b"\x81" + length + bytes(4) + message)
-        return self._messages() if expects_answer else iter(())
+        return b"\x81" + length + bytes(4)
+
+    def close(self) -> None:
+        """Leave."""
+        self._file.close()
+        self.socket.close()
 
     def _messages(self) -> Iterator[bytes]:
         while True:
@@ -201,3 +225,57 @@ class WebSocket:
             payload = self._file.read(size)
             if first & 0x0F == 1:
                 yield payload
+
+
+class Http:
+    """Just enough of HTTP/1.1 for one client of Streamable HTTP: POSTs on one connection, answered in JSON."""
+
+    def __init__(self, port: int, era: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
+        self._file = self.socket.makefile("rb")
+        self._port = port
+        self._era = era
+        self._session = ""
+
+    def exchange(self, message: bytes, expects_answer: bool) -> Iterator[bytes]:
+        """POST a message; yield the answer."""
+        self.socket.sendall(self.head(message) + message)
+        status, fields, body = self._response()
+        if status != (200 if expects_answer else 202):
+            raise BenchError(f"HTTP status {status}: {body[:300].decode(errors='replace')}")
+        self._session = fields.get("mcp-session-id", self._session)
+        return iter([body] if expects_answer else ())
+
+    def head(self, message: bytes) -> bytes:
+        """The header of the POST that carries a message."""
+        request = json.loads(message)
+        fields = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+        if request["method"] != "initialize":
+            fields["MCP-Protocol-Version"] = self._era
+        if self._session:
+            fields["Mcp-Session-Id"] = self._session
+        if self._era == MODERN:
+            fields["Mcp-Method"] = request["method"]
+            if "name" in request["params"]:
+                fields["Mcp-Name"] = request["params"]["name"]
+        return self._lines("POST", fields | {"Content-Length": str(len(message))})
+
+    def close(self) -> None:
+        """End the session, if there is one, and the connection."""
+        if self._session:
+            self.socket.sendall(self._lines("DELETE", {"MCP-Protocol-Version": self._era, "Mcp-Session-Id": self._session}))
+            self._response()
+        self._file.close()
+        self.socket.close()
+
+    def _lines(self, method: str, fields: dict[str, str]) -> bytes:
+        lines = [f"{method} /mcp HTTP/1.1", f"Host: 127.0.0.1:{self._port}", *(f"{name}: {fields[name]}" for name in fields)]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def _response(self) -> tuple[int, dict[str, str], bytes]:
+        status = int(self._file.readline().split()[1])
+        fields: dict[str, str] = {}
+        while line := self._file.readline().decode("latin-1").strip():
+            name, _, value = line.partition(":")
+            fields[name.lower()] = value.strip()
+        return status, fields, self._file.read(int(fields.get("content-length", "0")))
