@@ -15,6 +15,7 @@ import msgspec
 from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.jsonrpc import Envelope, Malformed, RequestId
 from edge_mcp.protocol.messages import CancelledParams
+from edge_mcp.protocol.methods import MODERN_METHODS
 from edge_mcp.protocol.versions import LEGACY, MODERN
 
 JSON = "application/json"
@@ -190,7 +191,7 @@ def route(fields: Fields, body: bytes) -> Accepted | Refusal:
             raise Malformed(jsonrpc.HEADER_MISMATCH, f"the header {VERSION} is missing", message.ids[0])
         return message
     except Malformed as error:
-        return Refusal(400, error.message, error.code, error.request_id, error.data)
+        return Refusal(status(error.code), error.message, error.code, error.request_id, error.data)
 
 
 def _legacy(envelope: Envelope, version: str | None) -> LegacyMessage:
@@ -259,6 +260,8 @@ def _modern(fields: Fields, version: str, body: bytes) -> ModernRequest | Modern
     if spoken not in MODERN:
         supported = {"supported": list(MODERN), "requested": spoken}
         raise Malformed(jsonrpc.UNSUPPORTED_VERSION, f"unsupported protocol version: {spoken[:100]}", known, supported)
+    if envelope.method not in MODERN_METHODS:  # some, like initialize, mean something to a session
+        raise Malformed(jsonrpc.METHOD_NOT_FOUND, f"method not found: {envelope.method[:100]}", known)
     tool = named if envelope.method == "tools/call" and named is not None else ""
     return ModernRequest(known, envelope.method, tool, bytes(params.arguments) if tool else b"")
 

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 IDLE_S = 1800.0
 EVICT_S = 300.0
+"""A session that was not used for so long makes room for a new one, where there are too many."""
+_SWEEP_S = 0.1  # at least between two sweeps
 _ROOM = 16  # frames that wait to be read
 _MAX_STREAMS = 512  # of one session, with those that are kept for a client to come back
 _GENERAL = 0  # the number of the stream for what belongs to no request
@@ -231,7 +233,7 @@ class HttpSession:
         if not self.primes:
             return b""
         stream.resumable = True
-        return b"id: %s\ndata: \n\n" % stream.event_id(stream.events).encode()
+        return b"id: %s\ndata: \n\n" % stream.event_id(stream.seen).encode()
 
     def _finish(self, stream: Stream) -> None:
         """Nothing more comes on this stream."""
@@ -284,6 +286,7 @@ class Sessions:
         session = HttpSession(peer, self._replay, self._clock)
         self._sessions[session.id] = session
         self._tasks[session.id] = asyncio.create_task(self._run(session))
+        self._watch()
         return session
 
     def get(self, session_id: str, principal: str) -> HttpSession | None:
@@ -295,16 +298,11 @@ class Sessions:
         return session
 
     def sweep(self) -> None:
-        """End sessions that nobody has used for long; called again by itself while there are any."""
+        """End sessions that nobody has used for long; done by itself now and then while there are any."""
         now = self._clock()
         for session in list(self._sessions.values()):
             if not session.active and now - session.used >= self._idle:
                 self._end(session)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
-        if self._sessions:
-            self._timer = asyncio.get_running_loop().call_later(max(1.0, self._idle / 2), self.sweep)
 
     def end(self, session: HttpSession) -> None:
         """End one session."""
@@ -320,6 +318,17 @@ class Sessions:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _watch(self) -> None:
+        """Sweep now and then, as long as there is something to sweep."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(max(_SWEEP_S, self._idle / 2), self._swept)
+
+    def _swept(self) -> None:
+        self._timer = None
+        self.sweep()
+        if self._sessions:
+            self._watch()
 
     def _evict(self) -> bool:
         """Make room: end the session that was used the longest time ago, if that is long enough."""
