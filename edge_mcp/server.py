@@ -305,7 +305,7 @@ class Server:
     def _paged(self, name: str, items: Sequence[Any], params: ListParams) -> Answer:
         """One page of a list. Raises: ProtocolError for a cursor that this server did not give out."""
         start = _position(params.cursor) if params.cursor is not None else 0
-        if start and start >= len(items):
+        if params.cursor is not None and not 0 < start < len(items):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "unknown cursor. List again from the beginning")
         end = start + self._page
         more = {"nextCursor": base64.urlsafe_b64encode(str(end).encode()).decode()} if end < len(items) else {}
@@ -330,6 +330,6 @@ def _require_tasks(params: Params) -> None:
 
 def _position(cursor: str) -> int:
     try:
-        return max(0, int(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)))
+        return int(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
     except (binascii.Error, UnicodeEncodeError, ValueError):
         raise ProtocolError(jsonrpc.INVALID_PARAMS, "unknown cursor. List again from the beginning") from None
