@@ -17,6 +17,7 @@ from edge_mcp.transports import card as about
 from edge_mcp.transports.access import Access, unauthorized
 from edge_mcp.transports.base import MAX_MESSAGE, Peer, Serve
 from edge_mcp.transports.limits import ConnectionLimit, RateLimit
+from edge_mcp.transports.old_sse import MESSAGES, STREAM, OldEndpoint
 from edge_mcp.transports.sessions import IDLE_S, Sessions
 from edge_mcp.transports.streamable import Endpoint, Schema, Stateless, Timing, no_schema, refused
 from edge_mcp.transports.websocket import SUBPROTOCOL, BoundedWebSocket, WebSocketConnection
@@ -86,7 +87,8 @@ class HttpListener:
         options, limits = self._options, self._options.limits
         sessions = Sessions(serve, limits.sessions, limits.session_idle_s)
         endpoint = Endpoint(serve, sessions, limits.message, options.schema, options.stateless, options.timing)
-        gate = _Gate(self._access, options, endpoint, serve)
+        old = OldEndpoint(serve, limits.sessions, limits.message, options.timing.body, options.timing.keep_alive)
+        gate = _Gate(self._access, options, endpoint, old, serve)
         server = _Server(gate.handle, ConnectionLimit(limits.connections, limits.connections_per_peer))
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
@@ -149,10 +151,11 @@ class _Server(web.Server):
 class _Gate:
     """Every request passes here: limits, access, and then the route."""
 
-    def __init__(self, access: Access, options: Options, endpoint: Endpoint, serve: Serve) -> None:
+    def __init__(self, access: Access, options: Options, endpoint: Endpoint, old: OldEndpoint, serve: Serve) -> None:
         self._access = access
         self._options = options
         self._endpoint = endpoint
+        self._old = old
         self._serve = serve
         self._rate = RateLimit(options.limits.requests_per_s, asyncio.get_running_loop().time)
 
@@ -173,10 +176,12 @@ class _Gate:
         path = request.rel_url.path
         if path == PATH:
             return await self._mcp(request, address)
-        public = await self._public(request, path)
+        if self._options.old_sse and path in (STREAM, MESSAGES):
+            return await self._old_sse(request, address, path)
+        public = self._public(request, path)
         return public or web.Response(status=404, text="There is nothing here. MCP is at /mcp\n")
 
-    async def _public(self, request: web.BaseRequest, path: str) -> web.Response | None:
+    def _public(self, request: web.BaseRequest, path: str) -> web.Response | None:
         """What needs no token, and tells nothing secret."""
         options = self._options
         if path == "/health":
@@ -187,12 +192,9 @@ class _Gate:
         return None
 
     async def _mcp(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
-        principal = self._access.principal(request.headers)
-        if principal is None:
-            return refused(unauthorized())
-        if refusal := self._refusal(request):
-            return refused(refusal)
-        peer = Peer(address, self._options.roots, principal)
+        peer = self._admitted(request, address, METHODS)
+        if isinstance(peer, Refusal):
+            return refused(peer)
         match request.method:
             case "POST":
                 return await self._endpoint.post(request, peer)
@@ -203,15 +205,24 @@ class _Gate:
             case _:
                 return await self._endpoint.get(request, peer)
 
-    def _refusal(self, request: web.BaseRequest) -> Refusal | None:
-        """The first steps of the ladder, which need no body."""
+    async def _old_sse(self, request: web.BaseRequest, address: str, path: str) -> web.StreamResponse:
+        peer = self._admitted(request, address, "GET" if path == STREAM else "POST")
+        if isinstance(peer, Refusal):
+            return refused(peer)
+        return await (self._old.get if path == STREAM else self._old.post)(request, peer)
+
+    def _admitted(self, request: web.BaseRequest, address: str, methods: str) -> Peer | Refusal:
+        """Who asks, if they may: the first steps of the ladder, which need no body."""
+        principal = self._access.principal(request.headers)
+        if principal is None:
+            return unauthorized()
         refusal = None
         if request.method == "POST":
             refusal = headers.check_content(request.headers, self._options.limits.message)
         refusal = refusal or self._access.check_site(request.headers)
-        if refusal is None and request.method not in METHODS.split(", "):
-            refusal = headers.not_allowed(METHODS)
-        return refusal
+        if refusal is None and request.method not in methods.split(", "):
+            refusal = headers.not_allowed(methods)
+        return refusal or Peer(address, self._options.roots, principal)
 
     async def _upgrade(self, request: web.BaseRequest, peer: Peer) -> web.StreamResponse:
         response = BoundedWebSocket(self._options.limits.message)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from edge_mcp.errors import ConnectionClosed
+from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.headers import LegacyMessage
 from edge_mcp.protocol.jsonrpc import RequestId
 from edge_mcp.protocol.versions import LEGACY
@@ -118,11 +119,11 @@ class HttpSession:
         if self.closed:
             raise ConnectionClosed("the session has ended")
         await self._incoming.put((frame, stream))
-        for known in message.cancels:  # a cancelled request is never answered, so nothing else would end its stream
+        for known in message.cancels:
             if (cancelled := self._by_request.pop(known, None)) is not None:
                 cancelled.ids.discard(known)
                 if not cancelled.ids:
-                    self._finish(cancelled)
+                    await self._call_off(cancelled, known)
 
     def leave(self, stream: Stream, reply: Reply) -> None:
         """The HTTP request that `reply` answers is over."""
@@ -234,6 +235,15 @@ class HttpSession:
             return b""
         stream.resumable = True
         return b"id: %s\ndata: \n\n" % stream.event_id(stream.seen).encode()
+
+    async def _call_off(self, stream: Stream, request_id: RequestId) -> None:
+        """End the stream of a cancelled request with an error: a stream that ends without an answer makes clients come back
+        for it, once a second, for as long as they wait (as the official SDKs do)."""
+        frame = jsonrpc.error(request_id, jsonrpc.REQUEST_CANCELLED, "the request was cancelled")
+        async with stream.turn:
+            if not stream.done:
+                await self._deliver(stream, frame, last=True)
+        self._finish(stream)
 
     def _finish(self, stream: Stream) -> None:
         """Nothing more comes on this stream."""

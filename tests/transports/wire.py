@@ -29,6 +29,7 @@ class Call:
     context: Context
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 Do = Callable[[Call, Json], Any]
@@ -57,6 +58,8 @@ class ATool:
         except asyncio.CancelledError:
             call.cancelled.set()
             raise
+        finally:
+            call.ended.set()
         return ToolResult([{"type": "text", "text": str(said)}])
 
 
@@ -305,10 +308,9 @@ async def listening(options: Options | None = None, stateless: bool = False) -> 
     chosen = replace(chosen, stateless=server.serve) if stateless else chosen
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(HttpListener("127.0.0.1", 0, chosen, ready.set_result).listen(server.serve))
-    await asyncio.wait([task, ready], timeout=5, return_when=asyncio.FIRST_COMPLETED)
     try:
         async with aiohttp.ClientSession() as http:
-            yield Site(ready.result(), server, catalogue, http)
+            yield Site(await asyncio.wait_for(ready, 5), server, catalogue, http)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
