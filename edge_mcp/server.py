@@ -281,8 +281,11 @@ class Server:
         if not conversation.session.modern:
             return await work(conversation.context(request))
         principal = conversation.connection.peer.principal
-        binding = hashlib.sha256(msgspec.json.encode([type(params).__name__, name, principal]) + arguments).hexdigest()
-        answers = self._sealer.unseal(binding, params.requestState) if params.requestState is not None else {}
+
+        def binding() -> str:  # not made for nothing: a photo takes a while
+            return hashlib.sha256(msgspec.json.encode([type(params).__name__, name, principal]) + arguments).hexdigest()
+
+        answers = self._sealer.unseal(binding(), params.requestState) if params.requestState is not None else {}
         answers |= params.inputResponses
 
         async def ask(questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
@@ -299,7 +302,7 @@ class Server:
             return {
                 "resultType": "input_required",
                 "inputRequests": asked,
-                "requestState": self._sealer.seal(binding, answers),
+                "requestState": self._sealer.seal(binding(), answers),
             }
 
     def _paged(self, name: str, items: Sequence[Any], params: ListParams) -> Answer:
