@@ -14,6 +14,7 @@ RESOURCE_NOT_FOUND = -32002  # until 2025-11-25; INVALID_PARAMS since
 HEADER_MISMATCH = -32020
 MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
+REQUEST_CANCELLED = -32800  # ends the HTTP response of a request that the client cancelled (until 2025-11-25)
 
 RequestId = int | str
 

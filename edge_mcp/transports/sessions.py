@@ -237,8 +237,8 @@ class HttpSession:
         return b"id: %s\ndata: \n\n" % stream.event_id(stream.seen).encode()
 
     async def _call_off(self, stream: Stream, request_id: RequestId) -> None:
-        """End the stream of a cancelled request with an error: a stream that ends without an answer makes clients come back
-        for it, once a second, for as long as they wait (as the official SDKs do)."""
+        """End the stream of a cancelled request with an error: where one ends without an answer, the official SDKs come back
+        for it again and again."""
         frame = jsonrpc.error(request_id, jsonrpc.REQUEST_CANCELLED, "the request was cancelled")
         async with stream.turn:
             if not stream.done:

@@ -131,7 +131,9 @@ async def test_leaving_does_not_cancel(site: Site, session: Legacy) -> None:
             pass
 
 
-async def test_a_cancelled_call_ends_with_an_error_and_not_in_a_stream_that_clients_come_back_for(site: Site, session: Legacy) -> None:
+async def test_a_cancelled_call_ends_with_an_error_and_not_in_a_stream_that_clients_come_back_for(
+    site: Site, session: Legacy
+) -> None:
     held = asyncio.create_task(session.ask("tools/call", 4, name="hold", arguments={}))
     call = await site.catalogue.next_call()
     await session.post({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 4}})
