@@ -1,4 +1,4 @@
-"""The official MCP client (2.3.0), which knows nothing of edge-mcp, uses the models that ship."""
+"""The official MCP client (2.3.0), which knows nothing of edge-mcp, uses the models that ship. Others: tests/clients."""
 
 import asyncio
 import base64
@@ -6,20 +6,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from mcp import Client, StdioServerParameters
-from mcp.client._transport import TransportStreams
-from mcp.shared.message import SessionMessage
-from mcp_types import CallToolResult, JSONRPCMessage, TextContent, jsonrpc_message_adapter
-from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from mcp_types import CallToolResult, TextContent
 
+from tests.links import over_http, over_stdio, over_websocket, websocket
 from tests.processes import ROOT, serving
 
 FIXTURES = ROOT / "tests/fixtures"
@@ -28,45 +23,6 @@ TOOLS = ["classify_image", "detect_faces", "detect_language", "detect_objects", 
 
 def encoded(name: str) -> str:
     return base64.b64encode((FIXTURES / name).read_bytes()).decode()
-
-
-@asynccontextmanager
-async def websocket(url: str) -> AsyncIterator[TransportStreams]:
-    """The official client over a generic WebSocket: one JSON-RPC message per text frame."""
-    to_client, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](16)
-    to_server, from_client = anyio.create_memory_object_stream[SessionMessage](16)
-    async with (
-        connect(url, subprotocols=[Subprotocol("mcp")], max_size=None) as socket,
-        to_client, from_server, to_server, from_client,
-        anyio.create_task_group() as tasks,
-    ):  # fmt: skip
-
-        async def receive() -> None:
-            async for text in socket:
-                await to_client.send(SessionMessage(jsonrpc_message_adapter.validate_json(text)))
-
-        async def send() -> None:
-            async for message in from_client:
-                body: JSONRPCMessage = message.message
-                await socket.send(body.model_dump_json(by_alias=True, exclude_unset=True))
-
-        tasks.start_soon(receive)
-        tasks.start_soon(send)
-        yield from_server, to_server
-        tasks.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def over_stdio(mode: str) -> AsyncIterator[Client]:
-    server = StdioServerParameters(command=sys.executable, args=["-m", "edge_mcp", "serve", "--stdio"], cwd=ROOT)
-    async with Client(server, mode=mode) as client:
-        yield client
-
-
-@asynccontextmanager
-async def over_websocket(mode: str) -> AsyncIterator[Client]:
-    async with serving("--listen", "127.0.0.1:0") as served, Client(websocket(served.url), mode=mode) as client:
-        yield client
 
 
 def structured(result: CallToolResult) -> dict[str, Any]:
@@ -78,7 +34,7 @@ def structured(result: CallToolResult) -> dict[str, Any]:
     return result.structured_content
 
 
-@pytest.mark.parametrize("link", [over_stdio, over_websocket])
+@pytest.mark.parametrize("link", [over_stdio, over_http, over_websocket])
 @pytest.mark.parametrize("mode", ["auto", "legacy", "2026-07-28"])
 async def test_every_tool_gives_the_right_answer(link: Any, mode: str) -> None:
     opened: AbstractAsyncContextManager[Client] = link(mode)
