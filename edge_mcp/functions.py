@@ -4,6 +4,7 @@ import asyncio
 import copy
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, get_type_hints
 
 import msgspec
@@ -24,9 +25,9 @@ class Function:
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self.description = _first_paragraph(function)
         self._function = function
-        self._on_loop = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+        self._on_loop = inspect.iscoroutinefunction(_hinted(function))
         try:
-            hints = get_type_hints(function, include_extras=True)
+            hints = get_type_hints(_hinted(function), include_extras=True)
         except (NameError, TypeError) as error:
             raise ConfigError(f"the type hints of {self.name} cannot be read: {error}") from error
         self.returns: Any = hints.get("return", Any)
@@ -98,6 +99,13 @@ def _default(parameter: inspect.Parameter) -> tuple[Any, ...]:
     if isinstance(parameter.default, list | dict | set | bytearray) and parameter.default:
         return (msgspec.field(default_factory=lambda: copy.deepcopy(parameter.default)),)
     return (parameter.default,)
+
+
+def _hinted(function: Any) -> Any:
+    """What has the type hints: the function itself, what a partial wraps, or an object's `__call__`."""
+    if isinstance(function, partial):
+        return _hinted(function.func)
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _first_paragraph(function: Callable[..., Any]) -> str:

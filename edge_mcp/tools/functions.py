@@ -70,11 +70,13 @@ class FunctionTool:
         """See Tool."""
         values = self._function.decode(arguments)
         try:
-            return self._result(await self._function.call(values, context))
+            try:
+                value = await self._function.call(values, context)
+            except ValueError as error:
+                return ToolResult.failed(str(error))
+            return self._result(value)  # a ValueError of this one is not the caller's
         except (EdgeError, InputRequired):
             raise
-        except ValueError as error:
-            return ToolResult.failed(str(error))
         except Exception:
             logger.exception("the tool %s failed unexpectedly", self.definition.name)
             return ToolResult.failed("internal error")

@@ -1,0 +1,104 @@
+"""What a Python function takes, by its type hints."""
+
+import functools
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+from edge_mcp.errors import ArgumentError, ConfigError
+from edge_mcp.functions import Function, schema_of
+
+
+@dataclass
+class Point:
+    x: float
+    y: float = 0
+
+
+class Tree(msgspec.Struct):
+    name: str
+    children: list["Tree"] = []
+
+
+def test_types_of_ones_own_are_defined_beside_the_arguments() -> None:
+    def draw(start: Point, ends: list[Point]) -> None: ...
+
+    schema = Function(draw).schema
+    assert schema["properties"]["start"] == {"$ref": "#/$defs/Point"}
+    assert schema["$defs"]["Point"]["required"] == ["x"]
+    assert Function(draw).decode(b'{"start": {"x": 1}, "ends": []}') == {"start": Point(1), "ends": []}
+
+
+def test_the_schema_of_a_type_stands_at_the_root_even_when_it_refers_to_itself() -> None:
+    assert schema_of(Point, "p")["type"] == "object"
+    assert "$defs" not in schema_of(Point, "p")
+    tree = schema_of(Tree, "t")
+    assert tree["type"] == "object"
+    assert tree["properties"]["children"]["items"] == {"$ref": "#/$defs/Tree"}
+    assert set(tree["$defs"]) == {"Tree"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [b"", b"[]", b"null", b'"x"', b"\xff", b"[" * 5000, b'{"n": 1.5}', b'{"n": "1"}', b'{"n": 1, "n2": 1}', b'{"n": 11}'],
+)
+def test_what_does_not_fit_is_refused(arguments: bytes) -> None:
+    def take(n: Annotated[int, msgspec.Meta(le=10)]) -> None: ...
+
+    with pytest.raises(ArgumentError, match=r"take: .*It takes n"):
+        Function(take).decode(arguments)
+
+
+def test_texts_become_what_the_hints_say() -> None:
+    def take(n: int, flag: bool = False, name: str = "") -> None: ...
+
+    assert Function(take).convert({"n": "7", "flag": "true", "name": "5"}) == {"n": 7, "flag": True, "name": "5"}
+    with pytest.raises(ArgumentError, match="int"):
+        Function(take).convert({"n": "seven"})
+
+
+def test_a_function_with_open_arguments_gets_them_all() -> None:
+    def take(n: int, **more: Any) -> None: ...
+
+    assert Function(take).decode(b'{"n": 1, "x": [2]}') == {"n": 1, "x": [2]}
+    assert Function(take).convert({"n": "1", "x": "y"}) == {"n": 1, "x": "y"}
+    with pytest.raises(ArgumentError):
+        Function(take).decode(b'{"x": [2]}')
+
+
+async def test_a_default_that_can_be_changed_is_each_calls_own() -> None:
+    def grow(values: list[int] = [1]) -> list[int]:  # noqa: B006
+        values.append(2)
+        return values
+
+    function = Function(grow)
+    for _ in range(2):
+        assert await function.call(function.decode(b"{}")) == [1, 2]
+
+
+async def test_any_callable_can_be_served() -> None:
+    class Adder:
+        async def __call__(self, n: int) -> int:
+            return n + 1
+
+    adder = Function(Adder())
+    assert adder.name == "Adder"
+    assert await adder.call(adder.decode(b'{"n": 1}')) == 2
+
+    def scale(factor: int, n: int) -> int:
+        return factor * n
+
+    double = Function(functools.partial(scale, 2))
+    assert await double.call(double.decode(b'{"n": 2}')) == 4
+
+
+def test_hints_that_make_no_schema_are_refused() -> None:
+    def unknown(a: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    def strange(a: complex) -> None: ...
+
+    for function in (unknown, strange):
+        with pytest.raises(ConfigError, match="hints"):
+            Function(function)
