@@ -1,6 +1,7 @@
 """Settings for every test."""
 
 import os
+import tempfile
 
 from hypothesis import settings
 
@@ -8,3 +9,7 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# Models and a token of whoever runs the tests are no part of them.
+_home = tempfile.TemporaryDirectory(prefix="edge-mcp-tests-")
+os.environ["XDG_DATA_HOME"] = _home.name

@@ -203,7 +203,8 @@ def _environment() -> dict[str, str]:
     home = str(Path(edge_mcp.__file__).parent.parent)
     inherited = os.environ.get("PYTHONPATH")
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return {**os.environ, **one_thread, "PYTHONPATH": f"{home}{os.pathsep}{inherited}" if inherited else home}
+    own = {name: value for name, value in os.environ.items() if name != "EDGE_MCP_TOKEN"}  # it has no use for it
+    return {**own, **one_thread, "PYTHONPATH": f"{home}{os.pathsep}{inherited}" if inherited else home}
 
 
 def _oom_kills() -> int:
