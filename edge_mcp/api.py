@@ -168,6 +168,10 @@ class Server:
         self._loop = asyncio.get_running_loop()
         await self._app.server.serve(connection)
 
+    async def close(self) -> None:
+        """End every connection, task and model that `connect` began; `serve` does so by itself."""
+        await self._app.close()
+
     def _tell(self, change: Change) -> None:
         changes = self._app.server.changes
         try:

@@ -111,6 +111,11 @@ class App:
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
             await self._engine.close()
 
+    async def close(self) -> None:
+        """End all connections, tasks and the engine."""
+        await self.server.drain(0)
+        await self._engine.close()
+
 
 async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> None:
     """Serve the models until the stdio host is done, or SIGTERM or SIGINT. Raises: EdgeError."""

@@ -30,13 +30,11 @@ class Measurements:
 
     def run_s(self, model: str) -> float | None:
         """The median time of a run; None before the first."""
-        runs = self._runs.get(model)
-        return _median([seconds for _, seconds in runs])
+        return _median([seconds for _, seconds in self._runs.get(model, ())])
 
     def run_s_per_byte(self, model: str) -> float | None:
         """The median time of a run for each byte of its arguments; None before the first."""
-        runs = self._runs.get(model)
-        return _median([seconds / max(1, size) for size, seconds in runs])
+        return _median([seconds / max(1, size) for size, seconds in self._runs.get(model, ())])
 
     def load_s(self, model: str) -> float | None:
         """What the last load took; None before the first."""
