@@ -4,6 +4,7 @@ import json
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -13,7 +14,7 @@ from tests.processes import serving
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> dict[str, str]:
+def home(tmp_path: Path) -> dict[str, Any]:
     return {"XDG_DATA_HOME": str(tmp_path), "STATE_DIRECTORY": ""}
 
 
@@ -24,7 +25,7 @@ def token_in(ran: Ran) -> str:
     return found[1]
 
 
-def test_it_is_made_once_and_shown_again(home: dict[str, str]) -> None:
+def test_it_is_made_once_and_shown_again(home: dict[str, Any]) -> None:
     assert edge_mcp("token", "--show", **home).failed() == "there is no token. Make one: edge-mcp token"
     made = edge_mcp("token", **home)
     token = token_in(made)
@@ -37,7 +38,7 @@ def test_it_is_made_once_and_shown_again(home: dict[str, str]) -> None:
     assert token_in(edge_mcp("token", "--new", **home)) != token
 
 
-def test_it_says_what_to_paste(home: dict[str, str]) -> None:
+def test_it_says_what_to_paste(home: dict[str, Any]) -> None:
     ran = edge_mcp("token", EDGE_MCP_LISTEN="0.0.0.0:1234", **home)
     token = token_in(ran)
     assert re.search(
@@ -48,7 +49,7 @@ def test_it_says_what_to_paste(home: dict[str, str]) -> None:
     assert code["servers"]["edge"]["type"] == "http"
 
 
-def test_what_does_not_go_is_one_line(home: dict[str, str], tmp_path: Path) -> None:
+def test_what_does_not_go_is_one_line(home: dict[str, Any], tmp_path: Path) -> None:
     assert edge_mcp("token", "--new", "--show", **home).failed() == "--new and --show do not go together"
     named = {"EDGE_MCP_TOKEN_FILE": str(tmp_path / "mine")}
     assert "Change it there" in edge_mcp("token", "--new", **home, **named).failed()
@@ -58,7 +59,7 @@ def test_what_does_not_go_is_one_line(home: dict[str, str], tmp_path: Path) -> N
     assert "chmod 600" in edge_mcp("serve", "--listen", "127.0.0.1:0", **home, **named).failed()
 
 
-async def test_a_server_with_a_token_listens_beyond_this_machine_and_asks_for_it(home: dict[str, str]) -> None:
+async def test_a_server_with_a_token_listens_beyond_this_machine_and_asks_for_it(home: dict[str, Any]) -> None:
     token = token_in(edge_mcp("token", **home))
     async with serving("--listen", "0.0.0.0:0", **home) as served, aiohttp.ClientSession() as http:
         url = served.url.replace("ws://0.0.0.0", "http://127.0.0.1")
@@ -75,7 +76,7 @@ async def test_a_server_with_a_token_listens_beyond_this_machine_and_asks_for_it
     assert token not in "\n".join(served.log)
 
 
-async def test_a_token_of_the_environment_does_not_reach_the_engine(home: dict[str, str]) -> None:
+async def test_a_token_of_the_environment_does_not_reach_the_engine(home: dict[str, Any]) -> None:
     token = "a-token-from-the-environment"  # noqa: S105
     async with serving("--stdio", "--listen", "127.0.0.1:0", **home, EDGE_MCP_TOKEN=token) as served:
         assert (await served.call("detect_language", text="Wo ist der Bahnhof?"))["structuredContent"]
