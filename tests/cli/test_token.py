@@ -51,7 +51,7 @@ def test_it_says_what_to_paste(home: dict[str, Any]) -> None:
 
 def test_what_does_not_go_is_one_line(home: dict[str, Any], tmp_path: Path) -> None:
     assert edge_mcp("token", "--new", "--show", **home).failed() == "--new and --show do not go together"
-    named = {"EDGE_MCP_TOKEN_FILE": str(tmp_path / "mine")}
+    named: dict[str, Any] = {"EDGE_MCP_TOKEN_FILE": str(tmp_path / "mine")}
     assert "Change it there" in edge_mcp("token", "--new", **home, **named).failed()
     assert "cannot be read" in edge_mcp("token", **home, **named).failed()
     (tmp_path / "mine").write_text("a-token-that-all-may-read")
