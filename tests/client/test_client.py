@@ -23,7 +23,13 @@ from edge_mcp.transports.memory import pair
 class Echo:
     """Answers its arguments, after `go` where they say `wait`."""
 
-    definition = ToolDefinition("echo", "Echo", "Answers its arguments.", {"type": "object"}, None, ToolAnnotations("Echo"))
+    definition = ToolDefinition(
+        name="echo",
+        title="Echo",
+        description="Answers its arguments.",
+        inputSchema={"type": "object"},
+        annotations=ToolAnnotations("Echo"),
+    )
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -32,6 +38,8 @@ class Echo:
 
     def task_use(self, arguments: bytes) -> TaskUse:
         return "never"
+
+    async def prepare(self, arguments: bytes, context: Context) -> None: ...
 
     async def call(self, arguments: bytes, context: Context) -> ToolResult:
         decoded = json.loads(arguments)
