@@ -1,6 +1,7 @@
 """The listeners that the settings ask for, loaded by name: what is not used is never imported."""
 
 import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from edge_mcp.server import Server
 from edge_mcp.transports.base import Listener
 
 DESCRIPTION = "Small machine-learning models on a device, as MCP tools."
-CARD_PREFIX = "io.github.edge-mcp/"
+CARD_PREFIX = "io.github.edge-mcp"
 
 # aiohttp alone is a third of a small device's budget.
 _ADAPTERS = {
@@ -55,6 +56,7 @@ def _http(config: Config, roots: tuple[str, ...], server: Server, say: Callable[
         message=config.max_message_bytes(),
     )
     info = server.about.info
+    name = re.sub(r"[^\w.-]", "-", info.name, flags=re.ASCII)
     options = _load("http options")(
         roots=roots,
         hosts=config.hosts,
@@ -63,7 +65,9 @@ def _http(config: Config, roots: tuple[str, ...], server: Server, say: Callable[
         schema=server.input_schema,
         stateless=server.serve if config.stateless else None,
         old_sse=config.old_sse,
-        card=_load("card")(CARD_PREFIX + info.name, info.title or info.name, DESCRIPTION),
+        card=_load("card")(
+            CARD_PREFIX + re.sub(r"[^\w.-]", "-", info.name, flags=re.ASCII), info.title or info.name, DESCRIPTION
+        ),
         is_ready=lambda: not server.draining,
     )
     listener: Listener = _load("http")(

@@ -121,7 +121,6 @@ class _Meta(msgspec.Struct):
 _params = msgspec.json.Decoder(_Params)
 _meta = msgspec.json.Decoder(_Meta)
 _string = msgspec.json.Decoder(str)
-_parts = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def status(code: int | None) -> int:
@@ -211,16 +210,13 @@ def _legacy(envelope: Envelope, version: str | None) -> LegacyMessage:
 
 def _batch(version: str | None, body: bytes) -> LegacyMessage:
     """A batch, whose faulty parts the session answers."""
-    try:
-        parts = _parts.decode(body)
-    except jsonrpc.UNDECODABLE as error:
-        raise Malformed(jsonrpc.PARSE_ERROR, f"not valid JSON: {error}", None) from None
+    parts = jsonrpc.parts(body, jsonrpc.MAX_BATCH)
     ids: list[RequestId] = []
     cancels: list[RequestId] = []
-    answered = not parts  # what is no message gets an answer too
+    answered = False  # what is no message gets an answer too
     for part in parts:
         try:
-            message = _legacy(jsonrpc.decode(bytes(part)), version)
+            message = _legacy(jsonrpc.decode(part), version)
         except Malformed:
             answered = True
             continue

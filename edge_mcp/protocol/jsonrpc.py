@@ -16,6 +16,9 @@ MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
 REQUEST_CANCELLED = -32800  # ends the HTTP response of a request that the client cancelled (until 2025-11-25)
 
+MAX_BATCH = 64
+"""Messages in a batch."""
+
 RequestId = int | str
 
 
@@ -100,6 +103,34 @@ def decode(frame: bytes) -> Envelope:
     if envelope.jsonrpc != "2.0":
         raise Malformed(INVALID_REQUEST, 'not a JSON-RPC 2.0 message: "jsonrpc" must be "2.0"', _find_id(frame))
     return envelope
+
+
+class _Part(msgspec.Struct):
+    jsonrpc: str
+
+
+_parts = msgspec.json.Decoder(list[msgspec.Raw])
+_strict_parts = msgspec.json.Decoder(list[_Part])
+_SMALL = 65_536  # bytes: however many parts that is, they do no harm
+
+
+def parts(frame: bytes, most: int) -> list[bytes]:
+    """The messages of a batch, of which there may be `most`. Raises: Malformed."""
+    limit = Malformed(INVALID_REQUEST, f"a batch has 1 to {most} messages", None)
+    try:
+        if len(frame) > _SMALL:
+            # A large array could have millions of elements, each of which costs memory long before they can be counted.
+            if frame.count(b'"jsonrpc"') > most * 16:  # the word may also stand inside of a message
+                raise limit
+            _strict_parts.decode(frame)  # ends at the first element that has no such key
+        found = _parts.decode(frame)
+    except msgspec.ValidationError as error:
+        raise Malformed(INVALID_REQUEST, f"not a batch of JSON-RPC 2.0 messages: {error}", None) from None
+    except UNDECODABLE as error:
+        raise Malformed(PARSE_ERROR, f"not valid JSON: {error}", None) from None
+    if not 0 < len(found) <= most:
+        raise limit
+    return [bytes(part) for part in found]
 
 
 def present(raw: msgspec.Raw) -> bool:

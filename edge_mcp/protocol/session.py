@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from edge_mcp.protocol import jsonrpc
-from edge_mcp.protocol.jsonrpc import ErrorObject, Malformed, RequestId
+from edge_mcp.protocol.jsonrpc import MAX_BATCH, ErrorObject, Malformed, RequestId
 from edge_mcp.protocol.messages import (
     CancelledParams,
     Implementation,
@@ -26,7 +26,6 @@ from edge_mcp.protocol.methods import CACHEABLE, LEGACY_METHODS, MODERN_METHODS,
 from edge_mcp.protocol.versions import BATCHES, LEGACY, MODERN, negotiate
 from edge_mcp.transports.base import Frame, Oversized
 
-MAX_BATCH = 64
 _PARAMS = {**LEGACY_METHODS, **MODERN_METHODS}
 _EMPTY = msgspec.Raw(b"{}")
 _SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
@@ -172,17 +171,14 @@ class Session:
     def _batch(self, frame: bytes) -> list[Event]:
         """A JSON-RPC batch, which only revision 2025-03-26 has."""
         try:
-            parts = msgspec.json.decode(frame, type=list[msgspec.Raw])
-        except jsonrpc.UNDECODABLE as error:
-            return [_refusal(Malformed(jsonrpc.PARSE_ERROR, f"not valid JSON: {error}", None))]
-        if not 0 < len(parts) <= MAX_BATCH:
-            limits = f"a batch has 1 to {MAX_BATCH} messages, not {len(parts)}"
-            return [_refusal(Malformed(jsonrpc.INVALID_REQUEST, limits, None))]
+            parts = jsonrpc.parts(frame, MAX_BATCH)
+        except Malformed as error:
+            return [_refusal(error)]
         batch = _Batch()
         events: list[Event] = []
         for part in parts:
             try:
-                event = self._message(bytes(part))
+                event = self._message(part)
             except Malformed as error:
                 event = _refusal(error)
             if isinstance(event, Answer):

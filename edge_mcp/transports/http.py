@@ -14,11 +14,12 @@ from edge_mcp.errors import ConfigError
 from edge_mcp.protocol import headers
 from edge_mcp.protocol.headers import Refusal
 from edge_mcp.transports import card as about
-from edge_mcp.transports.access import Access, unauthorized
+from edge_mcp.transports.access import Access, is_loopback, unauthorized
 from edge_mcp.transports.base import MAX_MESSAGE, Peer, Serve
 from edge_mcp.transports.limits import ConnectionLimit, RateLimit
 from edge_mcp.transports.old_sse import MESSAGES, STREAM, OldEndpoint
 from edge_mcp.transports.sessions import IDLE_S, Sessions
+from edge_mcp.transports.sse import SERVER
 from edge_mcp.transports.streamable import Endpoint, Schema, Stateless, Timing, no_schema, refused
 from edge_mcp.transports.websocket import SUBPROTOCOL, BoundedWebSocket, WebSocketConnection
 
@@ -39,11 +40,13 @@ _parser_logger.setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What all peers together, and each of them, may have. `requests_per_s`: 0 is no limit."""
+    """What all peers together, and each of them, may have. `requests_per_s`: 0 is no limit; it is none for programs on this
+    machine, which could load it in other ways, unless `local_too`."""
 
     connections: int = 256
     connections_per_peer: int = 128
-    requests_per_s: int = 0
+    requests_per_s: int = 1000
+    local_too: bool = False
     sessions: int = 64
     session_idle_s: float = IDLE_S
     message: int = MAX_MESSAGE
@@ -158,20 +161,28 @@ class _Gate:
         self._old = old
         self._serve = serve
         self._rate = RateLimit(options.limits.requests_per_s, asyncio.get_running_loop().time)
+        self._local_too = options.limits.local_too
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request."""
         try:
-            return await self._routed(request)
+            response = await self._routed(request)
         except ConnectionError:
             raise  # the peer is gone
         except Exception:
             logger.exception("a request failed unexpectedly")
-            return refused(Refusal(500, "internal error"))
+            response = refused(Refusal(500, "internal error"))
+        if not response.prepared:
+            response.headers["Server"] = SERVER
+        return response
+
+    def _take(self, address: str) -> float:
+        """Count a request; the seconds until it would be within the limit."""
+        return 0.0 if is_loopback(address) and not self._local_too else self._rate.take(address)
 
     async def _routed(self, request: web.BaseRequest) -> web.StreamResponse:
         address = request.remote or "unknown"
-        if wait := self._rate.take(address):
+        if wait := self._take(address):
             return refused(_too_many(wait))
         path = request.rel_url.path
         if path == PATH:
@@ -232,7 +243,7 @@ class _Gate:
         if offered != [""] and SUBPROTOCOL not in offered:
             return refused(Refusal(400, f"offer the WebSocket subprotocol {SUBPROTOCOL!r}, or none"))
         await response.prepare(request)
-        connection = WebSocketConnection(response, peer, self._rate.take)
+        connection = WebSocketConnection(response, peer, self._take)
         try:
             await self._serve(connection)
         finally:

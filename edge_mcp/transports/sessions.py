@@ -43,6 +43,8 @@ class Stream:
         self.number = number
         self.ids = set(ids)
         self.reply = reply
+        self.claim: Reply | None = None
+        """Who will have it next."""
         self.events = 0
         self.seen = 0
         """Up to which event it was written to a client."""
@@ -50,6 +52,11 @@ class Stream:
         """Whether a client could come back for it: it has seen an event id."""
         self.done = False
         self.turn = asyncio.Lock()
+
+    @property
+    def taken(self) -> bool:
+        """Whether a client reads it."""
+        return self.reply is not None or self.claim is not None
 
     def event_id(self, number: int) -> str:
         """The id of one of its events, unique in the session."""
@@ -84,7 +91,7 @@ class HttpSession:
     @property
     def active(self) -> bool:
         """Whether a client waits for something."""
-        return any(stream.reply is not None for stream in self._streams.values())
+        return any(stream.taken for stream in self._streams.values())
 
     @property
     def primes(self) -> bool:
@@ -130,6 +137,8 @@ class HttpSession:
         self.touch()
         if stream.reply is reply:
             stream.reply = None
+        if stream.claim is reply:
+            stream.claim = None
         reply.end()
 
     def resumed(self, last_event_id: str | None) -> tuple[Stream, int] | None:
@@ -144,10 +153,15 @@ class HttpSession:
 
     async def resume(self, stream: Stream, after: int, reply: Reply) -> None:
         """Send on `reply` what a stream had after an event, and what comes from now on. Raises: ConnectionClosed."""
-        if (before := stream.reply) is not None:
-            before.abandon()  # the client knows best that it is gone; and whoever writes to it must not hold us up
-        stream.reply = reply
+        for before in (stream.reply, stream.claim):
+            if before is not None:
+                before.abandon()  # the client knows best that it is gone; and whoever writes to it must not hold us up
+        stream.reply, stream.claim = None, reply
         async with stream.turn:
+            if self.closed or stream.claim is not reply:
+                reply.end()
+                return
+            stream.reply, stream.claim = reply, None
             await reply.begin()
             for number, frame in self._replay.after(self.id, stream.number, after):
                 await reply.send(frame, stream.event_id(number))

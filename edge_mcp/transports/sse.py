@@ -8,7 +8,9 @@ from aiohttp import web
 from edge_mcp.errors import ConnectionClosed
 
 KEEP_ALIVE_S = 15.0
+SERVER = "edge-mcp"
 _STREAM_HEADERS = {
+    "Server": SERVER,
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # or nginx keeps the events to itself

@@ -94,7 +94,7 @@ class Endpoint:
         if found is None:
             return refused(Refusal(400, f"nothing is known of the event {str(last)[:50]!r}"))
         stream, after = found
-        if last is None and stream.reply is not None:
+        if last is None and stream.taken:
             return refused(Refusal(409, "this session has a stream open already"))
         reply = self._reply(request, {SESSION: session.id}, _ok, self._timing.keep_alive)
         try:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -149,6 +150,24 @@ def test_what_an_older_client_sends() -> None:
     assert routed([ping, cancelled, ping | {"id": "b"}], {}) == LegacyMessage((1, "b"), None, batch=True, cancels=("a",))
     assert routed([ping, 5], {}).ids == (1,)
     assert routed([5], {}).code == -32600
+    assert routed([ping] * jsonrpc.MAX_BATCH, {}).batch
+    assert routed([ping] * (jsonrpc.MAX_BATCH + 1), {}).code == -32600
+
+
+@pytest.mark.parametrize("element", [b"1", b"{}", b'{"jsonrpc":"2.0"}', b"[]"])
+def test_a_batch_of_millions_is_refused_before_it_is_taken_apart(element: bytes) -> None:
+    body = b"[" + b",".join([element] * 2_000_000) + b"]"
+    tracemalloc.start()
+    try:
+        assert routed(body, {}).code == -32600
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_batch_of_large_messages_is_taken() -> None:
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"x": "y" * 100_000}}
+    assert routed([ping, ping | {"id": 2}], {}).ids == (1, 2)
 
 
 @pytest.mark.parametrize(
