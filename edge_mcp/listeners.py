@@ -65,9 +65,7 @@ def _http(config: Config, roots: tuple[str, ...], server: Server, say: Callable[
         schema=server.input_schema,
         stateless=server.serve if config.stateless else None,
         old_sse=config.old_sse,
-        card=_load("card")(
-            CARD_PREFIX + re.sub(r"[^\w.-]", "-", info.name, flags=re.ASCII), info.title or info.name, DESCRIPTION
-        ),
+        card=_load("card")(f"{CARD_PREFIX}/{name}", info.title or info.name, DESCRIPTION),
         is_ready=lambda: not server.draining,
     )
     listener: Listener = _load("http")(
