@@ -46,8 +46,8 @@ class Config:
     """Connections to the network listener at once."""
     max_connections_per_peer: int = 128
     """Of these, from one address."""
-    max_requests_per_s: int = 1000
-    """Requests, and messages on WebSockets, from one address of the network in a second; 0: any number."""
+    max_requests_per_s: int = 0
+    """Requests, and messages on WebSockets, from one address in a second; 0: 1000, and any number from this machine itself."""
     max_sessions: int = 64
     """HTTP sessions of clients of revisions until 2025-11-25."""
     session_idle_s: int = 1800

@@ -6,7 +6,7 @@ The era is told by the header `MCP-Protocol-Version`, never by the method's name
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from edge_mcp.protocol.versions import LEGACY, MODERN
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
-VERSION, METHOD, NAME, PARAM = "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Param-"
+VERSION, METHOD, NAME = "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name"
 
 _NAMED = {
     "tools/call": "name",
@@ -42,8 +42,6 @@ _BAD_REQUEST = frozenset(
 )
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 _VISIBLE = re.compile(r"[\x20-\x7e\t]*")
-_NUMBER = re.compile(r"-?\d{1,40}(\.0{1,20})?")
-_MAX_DEPTH = 16
 
 
 class Fields(Protocol):
@@ -315,57 +313,3 @@ def decoded(value: str) -> str | None:
         return base64.b64decode(sentinel[1], validate=True).decode("utf-8")
     except (binascii.Error, ValueError):
         return None
-
-
-def check_params(fields: Fields, request: ModernRequest, schema: Mapping[str, Any]) -> Refusal | None:
-    """Whether the `Mcp-Param-*` header fields that a tool's schema asks for (`x-mcp-header`) say the same as the arguments."""
-    wanted = list(_headers_of(schema.get("properties"), ()))
-    if not wanted:
-        return None
-    try:
-        arguments = msgspec.json.decode(request.arguments)
-    except jsonrpc.UNDECODABLE:
-        return None  # the call itself is refused for it
-    for header, path in wanted:
-        if fault := _param_fault(fields, PARAM + header, _at(arguments, path)):
-            return Refusal(400, fault, jsonrpc.HEADER_MISMATCH, request.id)
-    return None
-
-
-def _headers_of(properties: Any, path: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    if not isinstance(properties, Mapping) or len(path) >= _MAX_DEPTH:
-        return
-    for key, schema in properties.items():
-        if isinstance(schema, Mapping):
-            header = schema.get("x-mcp-header")
-            if isinstance(header, str) and header:
-                yield header, (*path, key)
-            yield from _headers_of(schema.get("properties"), (*path, key))
-
-
-def _at(arguments: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        arguments = arguments.get(key) if isinstance(arguments, dict) else None
-    return arguments
-
-
-def _param_fault(fields: Fields, name: str, value: Any) -> str | None:
-    given = fields.getall(name, [])
-    if len(given) > 1:
-        return f"the header {name} is there more than once"
-    if value is None:
-        return f"the header {name} has no argument" if given else None
-    if not isinstance(value, str | int):
-        return None  # no type that travels in a header; the schema refuses it
-    if not given:
-        return f"the header {name} is missing"
-    said = decoded(given[0].strip(" \t"))
-    return None if said is not None and _same(said, value) else f"the header {name} and the argument differ"
-
-
-def _same(said: str, value: str | int) -> bool:
-    if isinstance(value, bool):
-        return said == ("true" if value else "false")
-    if isinstance(value, int):
-        return bool(_NUMBER.fullmatch(said)) and int(said.partition(".")[0]) == value
-    return said == value

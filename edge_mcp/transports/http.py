@@ -3,12 +3,10 @@
 import asyncio
 import logging
 import math
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from edge_mcp.errors import ConfigError
 from edge_mcp.protocol import headers
@@ -16,6 +14,7 @@ from edge_mcp.protocol.headers import Refusal
 from edge_mcp.transports import card as about
 from edge_mcp.transports.access import Access, is_loopback, unauthorized
 from edge_mcp.transports.base import MAX_MESSAGE, Peer, Serve
+from edge_mcp.transports.bounded import BoundedServer
 from edge_mcp.transports.limits import ConnectionLimit, RateLimit
 from edge_mcp.transports.old_sse import MESSAGES, STREAM, OldEndpoint
 from edge_mcp.transports.sessions import IDLE_S, Sessions
@@ -27,26 +26,18 @@ logger = logging.getLogger(__name__)
 
 PATH = "/mcp"
 METHODS = "GET, POST, DELETE"
-IDLE_CONNECTION_S = 75
-"""For the next request's header to be complete, from the connection's begin or the end of the request before."""
-UNACKNOWLEDGED_MS = 60_000
-"""A peer that takes nothing of what it was sent for so long is gone."""
 SHUTDOWN_S = 0.5
-
-# aiohttp logs a traceback for whatever a peer gets wrong: what is worth a line is logged here.
-_parser_logger = logging.getLogger("edge_mcp.transports.http.parser")
-_parser_logger.setLevel(logging.CRITICAL)
+NETWORK_RATE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What all peers together, and each of them, may have. `requests_per_s`: 0 is no limit; it is none for programs on this
-    machine, which could load it in other ways, unless `local_too`."""
+    """What all peers together, and each of them, may have. `requests_per_s`: 0 is `NETWORK_RATE` for peers of the network and
+    no limit for programs on this machine, which could load it in other ways."""
 
     connections: int = 256
     connections_per_peer: int = 128
-    requests_per_s: int = 1000
-    local_too: bool = False
+    requests_per_s: int = 0
     sessions: int = 64
     session_idle_s: float = IDLE_S
     message: int = MAX_MESSAGE
@@ -92,7 +83,7 @@ class HttpListener:
         endpoint = Endpoint(serve, sessions, limits.message, options.schema, options.stateless, options.timing)
         old = OldEndpoint(serve, limits.sessions, limits.message, options.timing.body, options.timing.keep_alive)
         gate = _Gate(self._access, options, endpoint, old, serve)
-        server = _Server(gate.handle, ConnectionLimit(limits.connections, limits.connections_per_peer))
+        server = BoundedServer(gate.handle, ConnectionLimit(limits.connections, limits.connections_per_peer))
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
@@ -109,48 +100,6 @@ class HttpListener:
             await runner.cleanup()
 
 
-_FULL = (
-    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n"
-    b"Connection: close\r\n\r\ntoo many connections.\n"
-)
-
-
-class _Server(web.Server):
-    """aiohttp's server with bounded connections. One beyond the limits is told so and closed."""
-
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limit: ConnectionLimit) -> None:
-        super().__init__(
-            handler,
-            handler_cancellation=True,
-            keepalive_timeout=IDLE_CONNECTION_S,
-            access_log=None,
-            logger=_parser_logger,
-            auto_decompress=False,
-            lingering_time=2.0,
-        )
-        self._limit = limit
-        self._addresses: dict[RequestHandler, str] = {}
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """See aiohttp."""
-        super().connection_made(handler, transport)
-        peer = transport.get_extra_info("peername")
-        address = self._addresses[handler] = str(peer[0]) if peer else ""
-        if not self._limit.enter(address):
-            transport.write(_FULL)
-            transport.close()
-            return
-        connection = transport.get_extra_info("socket")
-        if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
-
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        """See aiohttp."""
-        super().connection_lost(handler, exc)
-        if (address := self._addresses.pop(handler, None)) is not None:
-            self._limit.leave(address)
-
-
 class _Gate:
     """Every request passes here: limits, access, and then the route."""
 
@@ -160,8 +109,8 @@ class _Gate:
         self._endpoint = endpoint
         self._old = old
         self._serve = serve
-        self._rate = RateLimit(options.limits.requests_per_s, asyncio.get_running_loop().time)
-        self._local_too = options.limits.local_too
+        self._rate = RateLimit(options.limits.requests_per_s or NETWORK_RATE, asyncio.get_running_loop().time)
+        self._local_too = options.limits.requests_per_s > 0
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request."""
@@ -178,7 +127,7 @@ class _Gate:
 
     def _take(self, address: str) -> float:
         """Count a request; the seconds until it would be within the limit."""
-        return 0.0 if is_loopback(address) and not self._local_too else self._rate.take(address)
+        return self._rate.take(address) if self._local_too or not is_loopback(address) else 0.0
 
     async def _routed(self, request: web.BaseRequest) -> web.StreamResponse:
         address = request.remote or "unknown"

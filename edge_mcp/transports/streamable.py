@@ -11,10 +11,12 @@ from aiohttp import web
 from edge_mcp.errors import ConnectionClosed
 from edge_mcp.protocol import headers, jsonrpc
 from edge_mcp.protocol.headers import LegacyMessage, ModernNotification, ModernRequest, Refusal
+from edge_mcp.protocol.param_headers import check_params
 from edge_mcp.protocol.versions import BATCHES
 from edge_mcp.transports.base import MAX_MESSAGE, Connection, Peer, Serve
 from edge_mcp.transports.exchange import Exchange
-from edge_mcp.transports.sessions import HttpSession, Sessions, Stream
+from edge_mcp.transports.session import HttpSession, Stream
+from edge_mcp.transports.sessions import Sessions
 from edge_mcp.transports.sse import KEEP_ALIVE_S, Reply
 
 logger = logging.getLogger(__name__)
@@ -116,7 +118,7 @@ class Endpoint:
     async def _modern(self, request: web.BaseRequest, peer: Peer, body: bytes, modern: ModernRequest) -> web.StreamResponse:
         if modern.tool:
             schema = await self._schema(modern.tool)
-            if schema is not None and (refusal := headers.check_params(request.headers, modern, schema)):
+            if schema is not None and (refusal := check_params(request.headers, modern, schema)):
                 return refused(refusal)
         reply = self._reply(request, {}, _status, self._timing.patience)
         return await _served(self._serve(Exchange(peer, body, reply)), reply)
@@ -211,6 +213,9 @@ class Endpoint:
 async def read(request: web.BaseRequest, limit: int, seconds: float) -> bytes | Refusal:
     """A request's body: at most `limit` bytes, within `seconds`."""
     body = bytearray()
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # which aiohttp takes for a response that has begun
     try:
         async with asyncio.timeout(seconds):
             while chunk := await request.content.readany():

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from edge_mcp.protocol import headers, jsonrpc
 from edge_mcp.protocol.headers import LegacyMessage, ModernNotification, ModernRequest, Refusal
+from edge_mcp.protocol.param_headers import check_params
 from edge_mcp.protocol.versions import LEGACY
 
 VERSION = "2026-07-28"
@@ -219,20 +220,20 @@ def test_parameters_are_found_in_properties_only() -> None:
         "properties": {"list": {"items": {"properties": {"x": {"x-mcp-header": "X"}}}}, "odd": {"x-mcp-header": 5}, "no": True}
     }
     request = ModernRequest(1, "tools/call", "look", b'{"list":[{"x":1}]}')
-    assert headers.check_params(CIMultiDict(), request, schema) is None
+    assert check_params(CIMultiDict(), request, schema) is None
 
 
 def test_a_parameter_that_comes_twice_is_refused() -> None:
     schema = {"properties": {"a": {"type": "string", "x-mcp-header": "A"}}}
     fields = CIMultiDict([("Mcp-Param-A", "1"), ("mcp-param-a", "1")])
-    refusal = headers.check_params(fields, ModernRequest(1, "tools/call", "look", b'{"a":"1"}'), schema)
+    refusal = check_params(fields, ModernRequest(1, "tools/call", "look", b'{"a":"1"}'), schema)
     assert refusal is not None and refusal.code == -32020
 
 
 def test_a_schema_that_has_no_end_is_left() -> None:
     schema: dict[str, Any] = {"x-mcp-header": "A"}
     schema["properties"] = {"again": schema}
-    assert headers.check_params(CIMultiDict(), ModernRequest(1, "tools/call", "look", b"{}"), schema) is None
+    assert check_params(CIMultiDict(), ModernRequest(1, "tools/call", "look", b"{}"), schema) is None
 
 
 names = st.sampled_from(["Mcp-Protocol-Version", "Mcp-Method", "mcp-name", "Accept", "Content-Type", "Content-Length", "X"])
@@ -261,9 +262,9 @@ def test_nothing_that_is_sent_raises(fields: list[tuple[str, str]], body: bytes)
 @given(values, anything, anything)
 def test_no_parameter_raises(value: str, arguments: Any, properties: Any) -> None:
     request = ModernRequest(1, "tools/call", "look", json.dumps(arguments).encode())
-    headers.check_params(CIMultiDict({"Mcp-Param-A": value}), request, {"properties": properties})
+    check_params(CIMultiDict({"Mcp-Param-A": value}), request, {"properties": properties})
     schema = {"properties": {key: {"x-mcp-header": "A"} for key in CALL}}
-    headers.check_params(CIMultiDict({"Mcp-Param-A": value}), request, schema)
+    check_params(CIMultiDict({"Mcp-Param-A": value}), request, schema)
 
 
 @given(st.text())

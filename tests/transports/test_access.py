@@ -144,7 +144,7 @@ async def test_a_request_without_or_with_two_hosts_is_refused() -> None:
 
 
 async def test_too_many_requests_are_told_when_to_come_again() -> None:
-    async with listening(Options(limits=Limits(requests_per_s=2, local_too=True))) as site:
+    async with listening(Options(limits=Limits(requests_per_s=2))) as site:
         answers = [await site.modern("tools/list") for _ in range(6)]
         assert [answer.status for answer in answers][:4] == [200] * 4
         assert answers[5].status == 429
@@ -152,7 +152,7 @@ async def test_too_many_requests_are_told_when_to_come_again() -> None:
 
 
 async def test_too_many_messages_end_a_websocket() -> None:
-    limited = Options(limits=Limits(requests_per_s=2, local_too=True))
+    limited = Options(limits=Limits(requests_per_s=2))
     async with listening(limited) as site, connect(site.url.replace("http", "ws", 1)) as socket:
         with pytest.raises(ConnectionClosed):
             for _ in range(10):

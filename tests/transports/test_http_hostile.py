@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_mcp.transports import http as listener
+from edge_mcp.transports import bounded
 from edge_mcp.transports.http import Limits, Options
 from edge_mcp.transports.streamable import Timing
 from tests.transports.wire import META, Site, event, initialize, initialized_request, listening, text
@@ -28,7 +28,7 @@ async def tasks_settle(before: int) -> None:
 
 
 async def test_a_header_that_dribbles_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "IDLE_CONNECTION_S", 0.2)
+    monkeypatch.setattr(bounded, "IDLE_CONNECTION_S", 0.2)
     async with listening() as site:
         reader, writer = await asyncio.open_connection(*site.address)
         writer.write(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n")
@@ -47,7 +47,7 @@ async def test_a_header_that_dribbles_ends(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_a_connection_that_says_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "IDLE_CONNECTION_S", 0.1)
+    monkeypatch.setattr(bounded, "IDLE_CONNECTION_S", 0.1)
     async with listening() as site:
         assert await site.raw(b"") == b""
 
@@ -87,6 +87,19 @@ async def test_what_is_no_good_http_gets_400(request_: bytes, caplog: pytest.Log
         assert b"<html" not in said
         await well(site)
     assert not caplog.records
+
+
+async def test_a_client_that_asks_before_it_sends_its_body_is_told_to_go_on() -> None:
+    async with listening() as site:
+        reader, writer = await asyncio.open_connection(*site.address)
+        body = json.dumps(initialize()).encode()
+        request = initialized_request(body, "Expect: 100-continue\r\n")
+        writer.write(request.removesuffix(body))
+        async with asyncio.timeout(5):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(body)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:

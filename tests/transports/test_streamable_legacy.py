@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 
 from edge_mcp.changes import TOOLS
@@ -202,6 +203,38 @@ async def test_a_resumed_stream_has_only_its_own(site: Site, session: Legacy) ->
     async with session.streaming(ids[1]) as resumed:
         tokens = [(await event(resumed)) for _ in range(2)]
         assert [told.json["params"]["progressToken"] for told in tokens if told] == [2, 2]
+
+
+async def test_nothing_is_lost_or_doubled_however_often_a_stream_breaks(site: Site, session: Legacy) -> None:
+    seen: list[int] = []
+    last = ""
+    params = {"name": "count", "arguments": {"to": 600, "size": 2000}, "_meta": PROGRESS}
+    async with asyncio.timeout(20):
+        while len(seen) < 600:
+            async with session.streaming(last) if last else session.asking("tools/call", 1, **params) as response:
+                for _ in range(50):
+                    told = await event(response)
+                    if told is None:
+                        break
+                    last = told.id or last
+                    if told.data and "params" in told.json:
+                        seen.append(told.json["params"]["progress"])
+                response.close()
+    assert seen == list(range(1, 601))
+
+
+async def test_a_stream_that_is_taken_up_twice_is_the_second_clients(site: Site, session: Legacy) -> None:
+    async with session.asking("tools/call", 1, name="count_then_hold", arguments={}, _meta=PROGRESS) as response:
+        primed = await event(response)
+        assert primed is not None
+        async with session.streaming(primed.id) as first, session.streaming(primed.id) as second:
+            (await site.catalogue.next_call()).go_on.set()
+            told = [await event(second) for _ in range(3)]
+            assert [bool(frame) for frame in told] == [True] * 3
+            with pytest.raises((aiohttp.ClientError, AssertionError)):
+                while await event(first):  # it may have had some before it was cut off
+                    pass
+                raise AssertionError("or ended")
 
 
 @pytest.mark.parametrize("last", ["nonsense", "9-1", "-", "1-x", "1", "-1--1", "1" * 1000, "²-1", "0"])

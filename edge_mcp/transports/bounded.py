@@ -1,0 +1,61 @@
+"""aiohttp's server with bounds on connections, in number and in time."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from edge_mcp.transports.limits import ConnectionLimit
+
+IDLE_CONNECTION_S = 75
+"""For the next request's header to be complete, from the connection's begin or the end of the request before."""
+UNACKNOWLEDGED_MS = 60_000
+"""A peer that takes nothing of what it was sent for so long is gone."""
+
+# aiohttp logs a traceback for whatever a peer gets wrong: what is worth a line is logged here.
+_parser_logger = logging.getLogger("edge_mcp.transports.http.parser")
+_parser_logger.setLevel(logging.CRITICAL)
+
+_FULL = (
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n"
+    b"Connection: close\r\n\r\ntoo many connections.\n"
+)
+
+
+class BoundedServer(web.Server):
+    """A connection beyond the limit is told so and closed. A handler whose client leaves is cancelled."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limit: ConnectionLimit) -> None:
+        super().__init__(
+            handler,
+            handler_cancellation=True,
+            keepalive_timeout=IDLE_CONNECTION_S,
+            access_log=None,
+            logger=_parser_logger,
+            auto_decompress=False,
+            lingering_time=2.0,
+        )
+        self._limit = limit
+        self._addresses: dict[RequestHandler, str] = {}
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """See aiohttp."""
+        super().connection_made(handler, transport)
+        peer = transport.get_extra_info("peername")
+        address = self._addresses[handler] = str(peer[0]) if peer else ""
+        if not self._limit.enter(address):
+            transport.write(_FULL)
+            transport.close()
+            return
+        connection = transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """See aiohttp."""
+        super().connection_lost(handler, exc)
+        if (address := self._addresses.pop(handler, None)) is not None:
+            self._limit.leave(address)
