@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any, Literal, TypeVar
@@ -110,13 +110,13 @@ class Server:
 
         return add
 
-    def completion(self, ref: str, argument: str) -> Callable[[Callable[[str, Mapping[str, str]], Sequence[str]]], Any]:
+    def completion(self, ref: str, argument: str) -> Callable[[F], F]:
         """Let a function complete an argument of a prompt (`ref` is its name) or a variable of a template (its URI).
 
-        It gets what is typed so far and the arguments that are there already, and returns the values that fit.
+        It gets what is typed so far and the arguments that are there already, and returns the values that fit; it may be async.
         """
 
-        def add(function: Callable[[str, Mapping[str, str]], Sequence[str]]) -> Any:
+        def add(function: F) -> F:
             room = self._own.resources if "://" in ref else self._own.prompts
             room.completes(ref, argument, function)
             return function

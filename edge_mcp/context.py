@@ -24,6 +24,13 @@ class Question:
         """What the client must be able to do to answer it."""
         return _NEEDS[self.method]
 
+    def suits(self, capabilities: Mapping[str, Any]) -> bool:
+        """Whether a client of these capabilities can answer it; one that names no mode of elicitation knows forms only."""
+        declared = capabilities.get(self.capability)
+        if self.method != "elicitation/create" or not isinstance(declared, dict) or not declared:
+            return declared is not None
+        return self.params.get("mode", "form") in declared
+
     def accepts(self, answer: object) -> bool:
         """Whether this is an answer to the question; what is not is asked again."""
         if not isinstance(answer, dict):
@@ -99,8 +106,7 @@ class Context:
     def require(self, capability: str) -> None:
         """Raises: ProtocolError (-32021) unless the client declared the capability."""
         if not self.can(capability):
-            needed: dict[str, Any] = {"requiredCapabilities": {capability: {}}}
-            raise ProtocolError(MISSING_CAPABILITY, f"the client cannot do what this needs: {capability}", needed)
+            raise _lacks(capability)
 
     async def ask(self, questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
         """The answers to several questions by their key; questions that the client cannot answer are left out.
@@ -108,9 +114,9 @@ class Context:
         In a 2026-07-28 conversation the call ends here with the questions, and begins anew with the answers: what comes
         before must do no harm when done again. Raises: ProtocolError when the client can answer none of them.
         """
-        possible = {key: question for key, question in questions.items() if self.can(question.capability)}
+        possible = {key: question for key, question in questions.items() if question.suits(self.capabilities)}
         if not possible:
-            self.require(next(iter(questions.values())).capability)
+            raise _lacks(next(iter(questions.values())).capability)
         answers = await self._ask(possible)
         self.answers |= answers
         return answers
@@ -132,3 +138,8 @@ class Context:
         """The client's roots. Raises as `ask`."""
         answer = (await self.ask({key: Question("roots/list", {})}))[key]
         return list(answer.get("roots", []))
+
+
+def _lacks(capability: str) -> ProtocolError:
+    needed: dict[str, Any] = {"requiredCapabilities": {capability: {}}}
+    return ProtocolError(MISSING_CAPABILITY, f"the client cannot do what this needs: {capability}", needed)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -108,28 +109,24 @@ class Conversation:
 
     async def _ask(self, about: RequestId, questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
         """Put questions to a legacy client as requests of the server's, on the stream of the call that has them."""
-        loop = asyncio.get_running_loop()
-        asked: dict[str, asyncio.Future[Response]] = {}
         if len(self._answers) + len(questions) > MAX_QUESTIONS:
             raise EdgeError(f"{MAX_QUESTIONS} questions to this client are open already", "Call again when some are answered")
+        asked: dict[str, RequestId] = {}
         self._asking += 1
         try:
             for key, question in questions.items():
-                request_id, frame = self.session.call(question.method, question.params)
-                asked[key] = self._answers[request_id] = loop.create_future()
+                asked[key], frame = self.session.call(question.method, question.params)
+                self._answers[asked[key]] = asyncio.get_running_loop().create_future()
                 await self.send(frame, about)
-            await asyncio.wait(asked.values())
+            futures = [self._answers[request_id] for request_id in asked.values()]
+            await asyncio.wait(futures)
         finally:
             self._asking -= 1
-            self._answers = {known: future for known, future in self._answers.items() if future not in asked.values()}
-        answers: dict[str, dict[str, Any]] = {}
-        for key, future in asked.items():
-            response = future.result()
-            if response.result is None:
-                said = response.error.message[:200] if response.error else "nothing"
-                raise EdgeError(f"the client could not answer {questions[key].method}: {said}")
-            answers[key] = response.result
-        return answers
+            waiting = [request_id for request_id in asked.values() if not self._answers.pop(request_id).done()]
+            with suppress(ConnectionClosed):
+                for request_id in waiting:
+                    await self.send(self.session.withdraw(request_id), about)
+        return {key: _answered(questions[key], future.result()) for key, future in zip(asked, futures, strict=True)}
 
     async def _on_event(self, event: Event, frame: Frame) -> None:
         match event:
@@ -235,6 +232,16 @@ class _CallWire:
     async def hang_up(self, retry_ms: int) -> None:
         """See Wire."""
         await self._conversation.connection.hang_up(self._id, retry_ms)
+
+
+def _answered(question: Question, response: Response) -> dict[str, Any]:
+    """The client's answer. Raises: EdgeError when it is none."""
+    if response.result is None:
+        said = response.error.message[:200] if response.error else "nothing"
+        raise EdgeError(f"the client could not answer {question.method}: {said}")
+    if not question.accepts(response.result):
+        raise EdgeError(f"the client's answer to {question.method} is not one")
+    return response.result
 
 
 def _wants(wanted: Filter, change: Change) -> bool:

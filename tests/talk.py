@@ -23,7 +23,7 @@ class Serves(Protocol):
 
 
 class Talk:
-    """One conversation. `answers` say what the client answers to the server's own requests, by method."""
+    """One conversation. `answers` say what the client answers to the server's own requests, by method; others are left open."""
 
     def __init__(self, connection: MemoryConnection, version: str, capabilities: dict[str, Any]) -> None:
         self.connection = connection
@@ -45,9 +45,9 @@ class Talk:
 
     async def _take(self, message: dict[str, Any]) -> None:
         if "method" in message and "id" in message:
-            outcome = self.answers[message["method"]](message["params"])
-            kind = "error" if "code" in outcome else "result"
-            await self.send({"id": message["id"], kind: outcome})
+            if answer := self.answers.get(message["method"]):
+                outcome = answer(message["params"])
+                await self.send({"id": message["id"], "error" if "code" in outcome else "result": outcome})
         elif "method" not in message and message.get("id") in self._waiting:
             self._waiting.pop(message["id"]).set_result(message)
         async with self._changed:

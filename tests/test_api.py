@@ -178,7 +178,11 @@ async def test_completions_are_asked_of_their_function() -> None:
     mine.prompt("p")(_prompt)
     mine.resource("r://{city}")(_city)
     mine.completion("p", "city")(lambda value, known: [city for city in ("Paris", "Parma", "Rome") if city.startswith(value)])
-    mine.completion("r://{city}", "city")(lambda value, known: [value + known.get("x", "!")])
+
+    @mine.completion("r://{city}", "city")
+    async def complete(value: str, known: dict[str, str]) -> list[str]:
+        return [value + known.get("x", "!")]
+
     async with talking(mine.connect) as talk:
         prompt = {"ref": {"type": "ref/prompt", "name": "p"}, "argument": {"name": "city", "value": "Par"}}
         completed = (await talk.ask("completion/complete", **prompt))["completion"]

@@ -281,6 +281,33 @@ async def test_a_client_is_asked_only_what_it_can_answer(version: str) -> None:
             assert list((await talk.call("everything"))["inputRequests"]) == ["roots"]
 
 
+async def test_a_legacy_question_is_withdrawn_with_its_call_and_a_wrong_answer_is_told() -> None:
+    async with talking(core().serve, LEGACY, ASKING) as talk:
+        talk.answers["elicitation/create"] = lambda params: {"action": "perhaps"}
+        failed = await talk.call("meet")
+        assert failed["isError"]
+        assert "elicitation/create" in text(failed)
+        del talk.answers["elicitation/create"]
+        number, _ = await talk.begin("tools/call", name="meet", arguments={})
+        asked = await talk.hears(lambda one: one.get("method") == "elicitation/create" and one["id"] == 2)
+        await talk.send({"method": "notifications/cancelled", "params": {"requestId": number}})
+        assert (await talk.notified("notifications/cancelled"))["requestId"] == asked["id"]
+        await talk.send({"id": asked["id"], "result": accepted(name="late")})
+        assert text(await talk.call("a")) == "done"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("declared", "able"), [({}, True), ({"form": {}}, True), ({"url": {}}, False), ({"form": {}, "url": {}}, True)]
+)
+async def test_a_form_is_for_clients_that_know_forms(version: str, declared: dict[str, Any], able: bool) -> None:
+    async with talking(core().serve, version, {"elicitation": declared}) as talk:
+        talk.answers["elicitation/create"] = lambda params: accepted(name="Ada")
+        whole = await talk.whole("tools/call", name="meet", arguments={})
+        assert ("result" in whole) == able
+        assert able or whole["error"]["code"] == -32021
+
+
 async def test_a_modern_client_is_asked_by_results_one_round_after_the_other() -> None:
     async with talking(core().serve, capabilities=ASKING) as talk:
         first = await talk.call("meet")

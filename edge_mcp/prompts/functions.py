@@ -1,6 +1,6 @@
 """Python functions as prompts."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from edge_mcp.context import Context
@@ -9,7 +9,7 @@ from edge_mcp.functions import Function
 from edge_mcp.prompts.base import PromptArgument, PromptDefinition, PromptMessage
 from edge_mcp.protocol.content import as_block
 
-Complete = Callable[[str, Mapping[str, str]], Sequence[str]]
+Complete = Callable[[str, Mapping[str, str]], Sequence[str] | Awaitable[Sequence[str]]]
 
 
 class FunctionPrompt:
@@ -82,7 +82,8 @@ class FunctionPrompts:
     async def complete(self, name: str, argument: str, value: str, known: Mapping[str, str]) -> Sequence[str]:
         """See Prompts."""
         complete = self._completions.get((name, argument))
-        return complete(value, known) if complete else []
+        values = complete(value, known) if complete else []
+        return await values if isinstance(values, Awaitable) else values
 
 
 def _message(value: Any) -> PromptMessage:

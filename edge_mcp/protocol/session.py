@@ -160,6 +160,11 @@ class Session:
         self._asked.add(self._calls)
         return self._calls, jsonrpc.call(self._calls, method, params)
 
+    def withdraw(self, request_id: RequestId) -> bytes:
+        """The notification that a request to the client is void; an answer that comes all the same means nothing."""
+        self._asked.discard(request_id)
+        return jsonrpc.notification("notifications/cancelled", {"requestId": request_id, "reason": "the call has ended"})
+
     def _leave(self, request_id: RequestId, frame: bytes) -> bytes | None:
         batch = self._batches.pop(request_id, None)
         if batch is None:

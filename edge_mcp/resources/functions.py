@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,7 +13,7 @@ from edge_mcp.errors import ConfigError, EdgeError
 from edge_mcp.functions import Function
 from edge_mcp.resources.base import Contents, ResourceDefinition, TemplateDefinition
 
-Complete = Callable[[str, Mapping[str, str]], Sequence[str]]
+Complete = Callable[[str, Mapping[str, str]], Sequence[str] | Awaitable[Sequence[str]]]
 _VARIABLE = re.compile(r"\{(\w+)\}")
 
 
@@ -123,7 +123,8 @@ class FunctionResources:
     async def complete(self, template: str, argument: str, value: str, known: Mapping[str, str]) -> Sequence[str]:
         """See Resources."""
         complete = self._completions.get((template, argument))
-        return complete(value, known) if complete else []
+        values = complete(value, known) if complete else []
+        return await values if isinstance(values, Awaitable) else values
 
 
 def template_pattern(template: str) -> re.Pattern[str]:
