@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 FIRST_ID = 1_000_000_000  # every call has the same length
@@ -26,6 +27,8 @@ class Load:
     calls: int
     seconds: float
     cpu_seconds: float
+    waited_seconds: float
+    """For how long this client and the server had work and no processor, because of their neighbours or each other."""
 
     @property
     def calls_per_s(self) -> float:
@@ -63,7 +66,7 @@ def load(pid: int, lanes: Sequence[Lane], seconds: float) -> Load:
     with select.epoll() as poll:
         for fd in by_fd:
             poll.register(fd, select.EPOLLIN)
-        cpu, started = cpu_seconds(pid), time.perf_counter()
+        cpu, waited, started = cpu_seconds(pid), waited_seconds(pid), time.perf_counter()
         for lane in lanes:
             lane.send(lane.callers)
         while due:
@@ -78,7 +81,8 @@ def load(pid: int, lanes: Sequence[Lane], seconds: float) -> Load:
                     by_fd[fd].send(done)
                 else:
                     due -= done
-        return Load(calls, time.perf_counter() - started, cpu_seconds(pid) - cpu)
+        elapsed = time.perf_counter() - started
+        return Load(calls, elapsed, cpu_seconds(pid) - cpu, waited_seconds(pid) - waited)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -86,6 +90,12 @@ def cpu_seconds(pid: int) -> float:
     with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  (the clock runs)
         fields = file.read().rpartition(b")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def waited_seconds(pid: int) -> float:
+    """How long the threads of a process, and this one, have waited for a processor."""
+    tasks = [Path("/proc/self"), *Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int((task / "schedstat").read_text("ascii").split()[1]) for task in tasks) / 1e9
 
 
 class _Calls:
