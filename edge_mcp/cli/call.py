@@ -37,6 +37,7 @@ def parser() -> Parser:
     value_help = "an argument; @FILE is the content of a file, @- standard input, @@x the text @x"
     parser.add_argument("arguments", metavar="key=value", nargs="*", default=[], type=pair, help=value_help)
     parser.add_argument("--url", metavar="URL", help="server to call, such as ws://127.0.0.1:8765/mcp")
+    parser.add_argument("--token-file", metavar="FILE", default="", help="the token that the server at --url asks for")
     parser.add_argument("--json", action="store_true", help="print structuredContent as JSON")
     parser.add_argument("--save", metavar="FILE", type=Path, help="write the picture that the tool answers, a PNG")
     parser.add_models()
@@ -93,12 +94,30 @@ async def _connect(options: argparse.Namespace, screen: "_Screen") -> Connection
         from edge_mcp.client.websocket import WebSocketServer
 
         screen.progress(0, None, "connecting")
-        return await WebSocketServer.connect(options.url)
+        return await WebSocketServer.connect(options.url, token=_token(options.token_file, options.url))
     from edge_mcp.client.stdio import StdioServer
 
     load(options.config, {"models": options.models})  # what is wrong with the settings is told by this process
     screen.progress(0, None, "starting")
     return await StdioServer.start(_server_command(options), screen.log, _server_environment())
+
+
+def _token(file: str, url: str) -> str:
+    """The token to show. This device's own is for servers on this device: nobody else gets to see it."""
+    from edge_mcp import tokens
+
+    if file or tokens.VARIABLE in os.environ or _host(url) in ("localhost", "127.0.0.1", "::1"):
+        return tokens.find(file)
+    return ""
+
+
+def _host(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _server_command(options: argparse.Namespace) -> list[str]:

@@ -37,8 +37,8 @@ class WebSocketServer:
         self._socket = socket
 
     @classmethod
-    async def connect(cls, url: str, limit: int = MAX_MESSAGE) -> "WebSocketServer":
-        """Connect to `ws://` or `wss://` `url`. Raises: ConfigError."""
+    async def connect(cls, url: str, limit: int = MAX_MESSAGE, token: str = "") -> "WebSocketServer":
+        """Connect to `ws://` or `wss://` `url`, showing `token` if there is one. Raises: ConfigError."""
         if not url.startswith(("ws://", "wss://")):
             raise ConfigError(f"{url!r} is not the address of a WebSocket", _HINT)
         session = ClientSession()
@@ -46,6 +46,7 @@ class WebSocketServer:
             async with asyncio.timeout(CONNECT_S):
                 socket: ClientWebSocketResponse[bool] = await session.ws_connect(
                     url,
+                    headers={"Authorization": f"Bearer {token}"} if token else None,
                     protocols=[SUBPROTOCOL],
                     max_msg_size=limit,
                     decode_text=False,
@@ -93,6 +94,8 @@ class WebSocketServer:
 def _explained(error: BaseException, url: str) -> BaseException:
     """What went wrong while connecting, for the user; what is no failure to connect stays as it is."""
     match error:
+        case WSServerHandshakeError(status=401):
+            return ConfigError(f"{url} wants another token", "Name the file that has it with --token-file")
         case WSServerHandshakeError():
             return ConfigError(f"{url} answers, but not as an MCP server: {error.status} {error.message}", _HINT)
         case InvalidURL():

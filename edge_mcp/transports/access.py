@@ -25,7 +25,7 @@ class Access:
         values = fields.getall("Authorization", [])
         scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
         # Hashes are compared, so that the time taken tells nothing about the token, not even its length.
-        given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+        given = hashlib.sha256(token.strip().encode("utf-8", "surrogatepass")).digest()
         if scheme.lower() == "bearer" and hmac.compare_digest(given, self._token_hash):
             return self._principal
         return None

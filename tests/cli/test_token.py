@@ -1,5 +1,6 @@
 """`edge-mcp token`, and a server that asks for it."""
 
+import asyncio
 import json
 import re
 import stat
@@ -9,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edge_mcp.cli import call
 from tests.cli.command import Ran, edge_mcp
 from tests.processes import serving
 
@@ -83,3 +85,21 @@ async def test_a_token_of_the_environment_does_not_reach_the_engine(home: dict[s
         engine = served.engine_pid()
         assert engine is not None
         assert token.encode() not in Path(f"/proc/{engine}/environ").read_bytes()
+
+
+async def test_a_call_shows_the_token_to_its_own_device_only(home: dict[str, Any], tmp_path: Path) -> None:
+    token_in(edge_mcp("token", **home))
+    ask = ("call", "detect_language", "text=Wo ist der Bahnhof?", "--json", "--url")
+    async with serving("--listen", "127.0.0.1:0", **home) as served:
+        assert json.loads((await asyncio.to_thread(edge_mcp, *ask, served.url, **home)).out)["label"] == "de"
+        other: dict[str, Any] = {"XDG_DATA_HOME": str(tmp_path / "other")}
+        refused = await asyncio.to_thread(edge_mcp, *ask, served.url, **other)
+        assert refused.failed() == f"{served.url} wants another token. Name the file that has it with --token-file"
+        named = ("--token-file", str(tmp_path / "edge-mcp/token"))
+        assert json.loads((await asyncio.to_thread(edge_mcp, *ask, served.url, *named, **other)).out)["label"] == "de"
+    assert call._token("", "ws://device.local/mcp") == ""
+
+
+@pytest.mark.parametrize("url", ["ws://[", "nonsense", ""])
+def test_a_url_that_is_none_gets_no_token(url: str) -> None:
+    assert edge_mcp("call", "detect_language", "text=x", "--url", url).failed()
