@@ -3,11 +3,14 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import edge_mcp
-from edge_mcp.transports.access import token_hash
+from edge_mcp.transports.access import Access, token_hash
 from edge_mcp.transports.card import Card
 from edge_mcp.transports.http import Limits, Options
 from tests.transports.wire import BOTH, initialize, listening
@@ -180,3 +183,14 @@ async def test_sessions_are_kept_apart_by_token_holder() -> None:
         assert (await site.post(body, {"Mcp-Session-Id": session.headers["Mcp-Session-Id"]})).status == 401
         assert (await site.post(body, session.headers)).status == 200
         assert (await site.post(initialize(), BOTH)).status == 401
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["Host", "Origin", "Authorization"]), st.text() | st.sampled_from(["[", "//", "a@b"])))
+)
+def test_no_header_field_raises(fields: list[tuple[str, str]]) -> None:
+    access = Access("127.0.0.1", (), token_hash(TOKEN))
+    multi = CIMultiDict(fields)
+    assert access.principal(multi) is None
+    refusal = access.check_site(multi)
+    assert refusal is None or refusal.status in (403, 421)
