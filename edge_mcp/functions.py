@@ -3,7 +3,10 @@
 import asyncio
 import copy
 import inspect
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import Any, get_type_hints
 
@@ -65,7 +68,7 @@ class Function:
         more = {self._context: context} if self._context else {}
         if self._on_loop:
             return await self._function(**values, **more)
-        return await asyncio.to_thread(self._function, **values, **more)
+        return await _in_thread(partial(self._function, **values, **more))
 
     def _expected(self) -> str:
         known = [f"{p.name}{'' if p.default is p.empty else ' (optional)'}" for p in self.parameters]
@@ -86,6 +89,30 @@ def schema_of(kind: Any, name: str) -> dict[str, Any]:
             others[root] = definitions[root]  # it refers to itself
         definitions = others
     return {**schema, **({"$defs": definitions} if definitions else {})}
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    """Run in a thread that cannot keep the process alive, as those of asyncio's executor do when a function hangs."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_result(result) if error is None else future.set_exception(error)
+
+    def run() -> None:
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as raised:  # noqa: BLE001 - the caller gets it; an exit of a thread is none of the server's
+            fits = isinstance(raised, Exception) and not isinstance(raised, StopIteration)
+            error = raised if fits else RuntimeError(repr(raised))
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
+    return await future
 
 
 def _fields(values: msgspec.Struct) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Tasks:
         task = Task(secrets.token_urlsafe(18), principal, self._clock, self._tell)
         self._tasks[task.id] = task
         task.work = asyncio.create_task(self._run(task, work))
+        asyncio.get_running_loop().call_later(TTL_MS / 1000 + 1, self._sweep)  # also when nobody asks any more
         return task
 
     def get(self, task_id: str, principal: str) -> Task:

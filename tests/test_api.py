@@ -275,3 +275,36 @@ def test_the_example_of_the_readme_runs_over_stdio() -> None:
     )
     done = subprocess.run([sys.executable, "-c", example], input=call + b"\n", capture_output=True, cwd=ROOT, timeout=60)
     assert msgspec.json.decode(done.stdout)["result"]["structuredContent"]["mean"] == 3, done.stderr
+
+
+HANGING = """
+import sys, threading
+from edge_mcp import Server
+
+server = Server(models=False)
+
+
+@server.tool()
+def hang() -> str:
+    print("hangs", file=sys.stderr, flush=True)
+    threading.Event().wait()
+    return ""
+
+
+server.run(stdio=True)
+"""
+
+
+def test_a_tool_that_hangs_does_not_keep_the_server_alive() -> None:
+    meta = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "hang", "arguments": {}, "_meta": meta}}
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(msgspec.json.encode(call) + b"\n")
+        process.stdin.flush()
+        assert process.stderr.readline() == b"hangs\n"
+        process.terminate()
+        assert process.wait(8) == 0

@@ -1,6 +1,8 @@
 """What a Python function takes, by its type hints."""
 
+import asyncio
 import functools
+import threading
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -102,3 +104,32 @@ def test_hints_that_make_no_schema_are_refused() -> None:
     for function in (unknown, strange):
         with pytest.raises(ConfigError, match="hints"):
             Function(function)
+
+
+async def test_what_a_plain_function_raises_reaches_the_caller() -> None:
+    def fail(kind: str) -> None:
+        raise {"value": ValueError, "stop": StopIteration, "exit": SystemExit}[kind]("no")
+
+    function = Function(fail)
+    for kind, raised in [("value", ValueError), ("stop", RuntimeError), ("exit", RuntimeError)]:
+        with pytest.raises(raised):
+            await function.call({"kind": kind})
+
+
+async def test_a_plain_function_whose_caller_has_gone_ends_quietly() -> None:
+    started, go, ended = asyncio.Event(), threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> str:
+        loop.call_soon_threadsafe(started.set)
+        go.wait(5)
+        ended.set()
+        return "nobody hears it"
+
+    call = asyncio.create_task(Function(work).call({}))
+    await asyncio.wait_for(started.wait(), 5)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    go.set()
+    assert await asyncio.to_thread(ended.wait, 5)
