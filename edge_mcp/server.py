@@ -124,11 +124,11 @@ class Server:
     async def drain(self, seconds: float) -> None:
         """Let calls in flight finish for at most `seconds`, then end every connection and task."""
         self.draining = True
-        for conversation in list(self._live):
-            await conversation.end_subscriptions()
-        tasks = [task for conversation in self._live for task in conversation.calls.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+        calls: list[asyncio.Future[Any]] = [call for conversation in self._live for call in conversation.calls.values()]
+        # Together, and within the time: a peer that does not read would hold up all others.
+        ending = asyncio.gather(*(conversation.end_subscriptions() for conversation in self._live), return_exceptions=True)
+        await asyncio.wait([ending, *calls], timeout=seconds)
+        ending.cancel()
         for conversation in list(self._live):
             await conversation.connection.close("the server is stopping")
         await self._tasks.close()

@@ -15,6 +15,7 @@ from edge_mcp.protocol.request_state import TTL_S
 from edge_mcp.resources.functions import FunctionResource, FunctionResources
 from edge_mcp.server import Server as Core
 from edge_mcp.tools.functions import FunctionTool, FunctionTools
+from edge_mcp.transports.memory import pair
 from tests.talk import LEGACY, LIMIT_S, MODERN, Talk, talking
 
 BOTH = pytest.mark.parametrize("version", [LEGACY, MODERN])
@@ -180,6 +181,23 @@ async def test_a_listen_stream_hears_what_it_asked_for_with_its_id() -> None:
         await mine.drain(1)
         result = (await asyncio.wait_for(ended, LIMIT_S))["result"]
         assert result["_meta"]["io.modelcontextprotocol/subscriptionId"] == number
+
+
+async def test_a_peer_that_does_not_read_does_not_hold_up_the_end() -> None:
+    mine = core()
+    theirs, ours = pair()
+    async with talking(mine.serve) as talk:
+        number, ended = await talk.begin("subscriptions/listen", notifications={"toolsListChanged": True})
+        await talk.notified("notifications/subscriptions/acknowledged")
+        serving = asyncio.create_task(mine.serve(theirs))
+        deaf = Talk(ours, MODERN, {})
+        for _ in range(40):
+            await deaf.begin("subscriptions/listen", notifications={})
+        await talk.call("a")
+        await asyncio.wait_for(mine.drain(0.1), LIMIT_S)
+        result = (await asyncio.wait_for(ended, LIMIT_S))["result"]
+        assert result["_meta"]["io.modelcontextprotocol/subscriptionId"] == number
+        await asyncio.wait_for(serving, LIMIT_S)
 
 
 async def test_a_listen_stream_that_is_cancelled_hears_no_more_and_is_not_answered() -> None:
