@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import socket
 from typing import Any
 
@@ -44,8 +45,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _made(new: bool, show: bool, token_file: str) -> str:
     """A new token, if one is to be made."""
-    if new and token_file:
-        raise ConfigError(f"the token is that of token_file, {token_file}", "Change it there, or take that setting away")
+    elsewhere = f"of token_file, {token_file}" if token_file else f"in {tokens.VARIABLE}"
+    if new and (token_file or tokens.VARIABLE in os.environ):
+        raise ConfigError(f"the token is the one {elsewhere}", "Change it there, or take that setting away")
     if new or not (show or tokens.find(token_file)):
         return tokens.make(tokens.own_file())
     return ""

@@ -79,11 +79,14 @@ class Reply:
 
     async def finish(self, frame: bytes, event_id: str = "") -> None:
         """Send the last frame. Raises: ConnectionClosed."""
-        if self._stream is not None:
-            await self._write(event(frame, event_id))
-        elif not self.over:
-            headers = {**self.headers, "Content-Type": "application/json"}
-            self.response = web.Response(body=frame, status=self._status(frame), headers=headers)
+        async with self._turn:  # it may be becoming a stream just now
+            if self._stream is None:
+                if not self.over:
+                    headers = {**self.headers, "Content-Type": "application/json"}
+                    self.response = web.Response(body=frame, status=self._status(frame), headers=headers)
+                self.end()
+                return
+        await self._write(event(frame, event_id))
         self.end()
 
     async def write(self, data: bytes) -> None:

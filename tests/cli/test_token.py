@@ -55,6 +55,7 @@ def test_what_does_not_go_is_one_line(home: dict[str, Any], tmp_path: Path) -> N
     assert edge_mcp("token", "--new", "--show", **home).failed() == "--new and --show do not go together"
     named: dict[str, Any] = {"EDGE_MCP_TOKEN_FILE": str(tmp_path / "mine")}
     assert "Change it there" in edge_mcp("token", "--new", **home, **named).failed()
+    assert "EDGE_MCP_TOKEN. Change" in edge_mcp("token", "--new", **home, EDGE_MCP_TOKEN="x" * 16).failed()
     assert "cannot be read" in edge_mcp("token", **home, **named).failed()
     (tmp_path / "mine").write_text("a-token-that-all-may-read")
     (tmp_path / "mine").chmod(0o644)
