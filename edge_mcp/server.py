@@ -50,6 +50,8 @@ from edge_mcp.transports.base import Connection
 
 PAGE = 200
 MAX_COMPLETIONS = 100
+CLOSE_S = 1.0
+"""How long peers have to say good-bye, all together."""
 
 Answer = dict[str, Any] | ToolResult
 T = TypeVar("T")
@@ -129,8 +131,11 @@ class Server:
         ending = asyncio.gather(*(conversation.end_subscriptions() for conversation in self._live), return_exceptions=True)
         await asyncio.wait([ending, *calls], timeout=seconds)
         ending.cancel()
-        for conversation in list(self._live):
-            await conversation.connection.close("the server is stopping")
+        closing = asyncio.gather(
+            *(conversation.connection.close("the server is stopping") for conversation in self._live), return_exceptions=True
+        )
+        await asyncio.wait([closing], timeout=CLOSE_S)
+        closing.cancel()
         await self._tasks.close()
 
     async def _handle(self, conversation: Conversation, request: Request) -> Answer:

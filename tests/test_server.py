@@ -15,7 +15,7 @@ from edge_mcp.protocol.request_state import TTL_S
 from edge_mcp.resources.functions import FunctionResource, FunctionResources
 from edge_mcp.server import Server as Core
 from edge_mcp.tools.functions import FunctionTool, FunctionTools
-from edge_mcp.transports.memory import pair
+from edge_mcp.transports.memory import MemoryConnection, pair
 from tests.talk import LEGACY, LIMIT_S, MODERN, Talk, talking
 
 BOTH = pytest.mark.parametrize("version", [LEGACY, MODERN])
@@ -198,6 +198,26 @@ async def test_a_peer_that_does_not_read_does_not_hold_up_the_end() -> None:
         result = (await asyncio.wait_for(ended, LIMIT_S))["result"]
         assert result["_meta"]["io.modelcontextprotocol/subscriptionId"] == number
         await asyncio.wait_for(serving, LIMIT_S)
+
+
+async def test_peers_that_do_not_say_good_bye_are_left_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stubborn(MemoryConnection):
+        async def close(self, reason: str = "") -> None:
+            await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr("edge_mcp.server.CLOSE_S", 0.02)
+    mine = core()
+    serving = []
+    for _ in range(3):
+        theirs, ours = pair()
+        theirs.__class__ = Stubborn
+        serving.append((asyncio.create_task(mine.serve(theirs)), ours))
+    async with talking(mine.serve) as talk:
+        await talk.call("a")
+        await asyncio.wait_for(mine.drain(0), LIMIT_S)
+    for task, ours in serving:
+        await ours.close()
+        await asyncio.wait_for(task, LIMIT_S)
 
 
 async def test_a_listen_stream_that_is_cancelled_hears_no_more_and_is_not_answered() -> None:
