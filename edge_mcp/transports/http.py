@@ -81,7 +81,9 @@ class HttpListener:
         options, limits = self._options, self._options.limits
         sessions = Sessions(serve, limits.sessions, limits.session_idle_s)
         endpoint = Endpoint(serve, sessions, limits.message, options.schema, options.stateless, options.timing)
-        old = OldEndpoint(serve, limits.sessions, limits.message, options.timing.body, options.timing.keep_alive)
+        old = OldEndpoint(
+            serve, limits.sessions, limits.message, endpoint.budget, options.timing.body, options.timing.keep_alive
+        )
         gate = _Gate(self._access, options, endpoint, old, serve)
         server = BoundedServer(gate.handle, ConnectionLimit(limits.connections, limits.connections_per_peer))
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)

@@ -1,7 +1,8 @@
 """How much one peer may ask for: requests per second, and connections. Pure: the clock is given."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 MAX_PEERS = 1024
 BURST_S = 2.0
@@ -58,3 +59,29 @@ class ConnectionLimit:
         self._counts[address] -= 1
         if not self._counts[address]:
             del self._counts[address]
+
+
+class ByteBudget:
+    """Counts the bytes of all requests that are held at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.held = 0
+
+    @contextmanager
+    def lease(self) -> Iterator[Callable[[int], bool]]:
+        """Hold bytes until the end of the `with`: the function given takes more of them, unless there are no more."""
+        mine = 0
+
+        def take(size: int) -> bool:
+            nonlocal mine
+            if self.held + size > self._most:
+                return False
+            self.held += size
+            mine += size
+            return True
+
+        try:
+            yield take
+        finally:
+            self.held -= mine

@@ -10,11 +10,12 @@ from edge_mcp.errors import ConnectionClosed
 from edge_mcp.protocol import headers
 from edge_mcp.protocol.headers import Refusal
 from edge_mcp.transports.base import Frame, Peer, Serve
+from edge_mcp.transports.limits import ByteBudget
 from edge_mcp.transports.sse import KEEP_ALIVE_S, Reply, event
 from edge_mcp.transports.streamable import read, refused
 
 STREAM, MESSAGES = "/sse", "/messages"
-_ROOM = 16  # messages that wait to be read
+_ROOM = 1  # messages that wait to be read
 
 
 class OldConnection:
@@ -54,8 +55,17 @@ class OldConnection:
 class OldEndpoint:
     """Answers requests to the two paths that are let in already."""
 
-    def __init__(self, serve: Serve, connections: int, limit: int, seconds: float, keep_alive: float = KEEP_ALIVE_S) -> None:
+    def __init__(
+        self,
+        serve: Serve,
+        connections: int,
+        limit: int,
+        budget: ByteBudget,
+        seconds: float,
+        keep_alive: float = KEEP_ALIVE_S,
+    ) -> None:
         self._serve = serve
+        self._budget = budget
         self._most = connections
         self._limit = limit
         self._seconds = seconds
@@ -87,8 +97,9 @@ class OldEndpoint:
         connection = self._connections.get(request.rel_url.query.get("session_id", ""))
         if connection is None or connection.peer.principal != peer.principal:
             return refused(Refusal(404, "there is no such stream (any more)"))
-        body = await read(request, self._limit, self._seconds)
-        if isinstance(body, Refusal):
-            return refused(body)
-        await connection.push(body)
+        with self._budget.lease() as take:
+            body = await read(request, self._limit, self._seconds, take)
+            if isinstance(body, Refusal):
+                return refused(body)
+            await connection.push(body)
         return web.Response(status=202, text="Accepted")

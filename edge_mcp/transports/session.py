@@ -19,7 +19,7 @@ from edge_mcp.transports.sse import Reply
 
 logger = logging.getLogger(__name__)
 
-_ROOM = 16  # frames that wait to be read
+_ROOM = 4  # frames that wait to be read
 _MAX_STREAMS = 512  # of one session, with those that are kept for a client to come back
 _GENERAL = 0  # the number of the stream for what belongs to no request
 

@@ -15,6 +15,7 @@ from edge_mcp.protocol.param_headers import check_params
 from edge_mcp.protocol.versions import BATCHES
 from edge_mcp.transports.base import MAX_MESSAGE, Connection, Peer, Serve
 from edge_mcp.transports.exchange import Exchange
+from edge_mcp.transports.limits import ByteBudget
 from edge_mcp.transports.session import HttpSession, Stream
 from edge_mcp.transports.sessions import Sessions
 from edge_mcp.transports.sse import KEEP_ALIVE_S, Reply
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 SESSION = "Mcp-Session-Id"
 BODY_S = 60.0
+MAX_HELD = 64 * 1024 * 1024
+"""Bytes of all requests together that are held at once, or two of the largest that are allowed."""
 LEGACY_PATIENCE_S = 2.0
 """An older client can come back for a stream, but not for an answer in JSON: what takes longer is streamed."""
 
@@ -66,14 +69,19 @@ class Endpoint:
         self._schema = schema
         self._stateless = stateless
         self._timing = timing
+        self.budget = ByteBudget(max(MAX_HELD, 2 * limit))
 
     async def post(self, request: web.BaseRequest, peer: Peer) -> web.StreamResponse:
         """Answer a POST whose declared content is checked already."""
         if refusal := headers.check_accept(request.headers, headers.JSON, headers.EVENTS):
             return refused(refusal)
-        body = await read(request, self._limit, self._timing.body)
-        if isinstance(body, Refusal):
-            return refused(body)
+        with self.budget.lease() as take:
+            body = await read(request, self._limit, self._timing.body, take)
+            if isinstance(body, Refusal):
+                return refused(body)
+            return await self._routed(request, peer, body)
+
+    async def _routed(self, request: web.BaseRequest, peer: Peer, body: bytes) -> web.StreamResponse:
         match headers.route(request.headers, body):
             case Refusal() as refusal:
                 return refused(refusal)
@@ -210,8 +218,8 @@ class Endpoint:
         return Reply(request, fields, status, patience, first, self._timing.keep_alive)
 
 
-async def read(request: web.BaseRequest, limit: int, seconds: float) -> bytes | Refusal:
-    """A request's body: at most `limit` bytes, within `seconds`."""
+async def read(request: web.BaseRequest, limit: int, seconds: float, take: Callable[[int], bool]) -> bytes | Refusal:
+    """A request's body: at most `limit` bytes, within `seconds`, as far as `take` says that there is room for them."""
     body = bytearray()
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -222,6 +230,8 @@ async def read(request: web.BaseRequest, limit: int, seconds: float) -> bytes | 
                 body += chunk
                 if len(body) > limit:
                     return headers.too_large(limit)
+                if not take(len(chunk)):
+                    return _NO_ROOM
     except TimeoutError:
         return Refusal(408, f"the message took longer than {seconds:g} seconds", headers={"Connection": "close"})
     return bytes(body)
@@ -234,11 +244,12 @@ def refused(refusal: Refusal, known: jsonrpc.RequestId | None = None) -> web.Res
     else:
         body = refusal.body
     response = web.Response(body=body, status=refusal.status, headers=refusal.headers, content_type="application/json")
-    if refusal.status in (408, 413):
+    if refusal.status in (408, 413) or refusal is _NO_ROOM:
         response.force_close()  # rather than read what nobody wants
     return response
 
 
+_NO_ROOM = Refusal(503, "too much is being sent at once. Try again", headers={"Retry-After": "1"})
 _UNKNOWN_SESSION = Refusal(404, "there is no such session (any more). Send initialize again", jsonrpc.INVALID_REQUEST)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_mcp.transports import bounded
+from edge_mcp.transports import bounded, streamable
 from edge_mcp.transports.http import Limits, Options
 from edge_mcp.transports.streamable import Timing
 from tests.transports.wire import META, Site, event, initialize, initialized_request, listening, text
@@ -59,6 +59,28 @@ async def test_a_body_that_dribbles_ends() -> None:
         chunked = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\n"
         chunked += b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
         assert (await site.raw(chunked)).startswith(b"HTTP/1.1 408")
+        await well(site)
+
+
+async def test_many_large_bodies_at_once_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamable, "MAX_HELD", 1_000_000)
+    async with listening(Options(limits=Limits(message=400_000))) as site:
+        head = initialized_request(b"").replace(b"Content-Length: 0", b"Content-Length: 400000")
+        held = [await asyncio.open_connection(*site.address) for _ in range(3)]
+        for _, writer in held:
+            writer.write(head + b" " * 390_000)
+            await writer.drain()
+        async with asyncio.timeout(5):
+            firsts = [asyncio.ensure_future(reader.readline()) for reader, _ in held]
+            done, waiting = await asyncio.wait(firsts, return_when=asyncio.FIRST_COMPLETED)
+        assert [first.result().split()[1] for first in done] == [b"503"]
+        assert len(waiting) == 2
+        for _, writer in held:
+            writer.close()
+        await asyncio.wait(firsts)
+        async with asyncio.timeout(5):
+            while (await site.post(b" " * 399_000)).status == 503:
+                pass
         await well(site)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from edge_mcp.transports.base import Connection, Peer
-from edge_mcp.transports.limits import MAX_PEERS, ConnectionLimit, RateLimit
+from edge_mcp.transports.limits import MAX_PEERS, ByteBudget, ConnectionLimit, RateLimit
 from edge_mcp.transports.replay import Replay
 from edge_mcp.transports.sessions import EVICT_S, Sessions
 
@@ -50,6 +50,17 @@ def test_connections_are_counted_in_all_and_by_address() -> None:
         limit.leave(address)
     assert len(limit) == 0
     assert limit.enter("a")
+
+
+def test_bytes_are_held_until_their_request_ends() -> None:
+    budget = ByteBudget(10)
+    with budget.lease() as first:
+        assert first(6)
+        with budget.lease() as second:
+            assert [second(5), second(4), second(1)] == [False, True, False]
+        assert budget.held == 6
+        assert first(4)
+    assert budget.held == 0
 
 
 def test_replay_keeps_the_newest() -> None:
