@@ -148,17 +148,17 @@ async def test_a_request_without_or_with_two_hosts_is_refused() -> None:
 
 async def test_too_many_requests_are_told_when_to_come_again() -> None:
     async with listening(Options(limits=Limits(requests_per_s=2))) as site:
-        answers = [await site.modern("tools/list") for _ in range(6)]
-        assert [answer.status for answer in answers][:4] == [200] * 4
-        assert answers[5].status == 429
-        assert answers[5].headers["Retry-After"] == "1"
+        answers = [await site.modern("tools/list") for _ in range(40)]
+        assert answers[0].status == 200
+        refused = [answer for answer in answers if answer.status != 200]
+        assert {(answer.status, answer.headers["Retry-After"]) for answer in refused} == {(429, "1")}
 
 
 async def test_too_many_messages_end_a_websocket() -> None:
     limited = Options(limits=Limits(requests_per_s=2))
     async with listening(limited) as site, connect(site.url.replace("http", "ws", 1)) as socket:
         with pytest.raises(ConnectionClosed):
-            for _ in range(10):
+            for _ in range(40):
                 await socket.send('{"jsonrpc":"2.0","id":1,"method":"ping"}')
                 await asyncio.wait_for(socket.recv(), 5)
         assert socket.close_code == 1013
