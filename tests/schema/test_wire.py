@@ -89,11 +89,10 @@ class Http:
         params = message.get("params", {}) if isinstance(message, dict) else {}
         headers = dict(self._headers)
         if revision := params.get("_meta", {}).get("io.modelcontextprotocol/protocolVersion"):
-            self._headers["MCP-Protocol-Version"] = MODERN
             headers |= {"MCP-Protocol-Version": revision, "Mcp-Method": message["method"]}
             for key in params.keys() & {"name", "uri", "taskId"}:
                 headers["Mcp-Name"] = params[key]
-        elif self._headers.get("MCP-Protocol-Version") == MODERN and "requestId" in params:
+        elif "Mcp-Session-Id" not in self._headers and "requestId" in params:
             self._posts[params["requestId"]].cancel()  # leaving is how a call is cancelled
             return
         number = message.get("id") if isinstance(message, dict) else None
