@@ -77,7 +77,7 @@ class ModernRequest:
     id: RequestId
     method: str
     tool: str = ""
-    arguments: bytes = b""
+    arguments: bytes | msgspec.Raw = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,7 @@ def _modern(fields: Fields, version: str, body: bytes) -> ModernRequest | Modern
     if envelope.method not in MODERN_METHODS:  # some, like initialize, mean something to a session
         raise Malformed(jsonrpc.METHOD_NOT_FOUND, f"method not found: {envelope.method[:100]}", known)
     tool = named if envelope.method == "tools/call" and named is not None else ""
-    return ModernRequest(known, envelope.method, tool, bytes(params.arguments) if tool else b"")
+    return ModernRequest(known, envelope.method, tool, params.arguments if tool else b"")
 
 
 def _decoded_params(raw: msgspec.Raw, known: RequestId) -> _Params:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import ipaddress
 import socket
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from edge_mcp.protocol.headers import Fields, Refusal
@@ -82,6 +83,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(64)
 def _hostname(host: str) -> str | None:
     try:
         split = urlsplit(f"//{host}")

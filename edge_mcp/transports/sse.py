@@ -49,7 +49,7 @@ class Reply:
         self._keep_alive = keep_alive
         self._stream: web.StreamResponse | None = None
         self._loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._over = asyncio.Event()
         self._turn = asyncio.Lock()
         self._timer = self._loop.call_later(patience, self._tick)
         self._beat: asyncio.Task[None] | None = None
@@ -62,11 +62,11 @@ class Reply:
     @property
     def over(self) -> bool:
         """Whether nothing more can be sent."""
-        return self._over.done()
+        return self._over.is_set()
 
     async def wait(self) -> web.StreamResponse | None:
         """The finished response; None when it ended without one."""
-        await asyncio.shield(self._over)
+        await self._over.wait()
         return self.response
 
     async def begin(self) -> None:
@@ -98,7 +98,7 @@ class Reply:
         self._timer.cancel()
         if not self.over:
             self.response = self.response or self._stream
-            self._over.set_result(None)
+            self._over.set()
 
     def abandon(self) -> None:
         """The client is gone, or has to go: whoever waits to send is told. Idempotent."""

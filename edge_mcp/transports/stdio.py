@@ -45,8 +45,9 @@ class Lines:
     def _pass_over(self, end: int) -> None:
         """Keep of the current line only its first and last bytes."""
         self._head = self._head or bytes(self._buffer[:EDGE])
-        self._dropped += end - EDGE
-        del self._buffer[: end - EDGE]
+        passed = end - min(EDGE, self._limit)
+        self._dropped += passed
+        del self._buffer[:passed]
 
     def _line(self, end: int) -> list[Frame]:
         size = self._dropped + end

@@ -220,21 +220,28 @@ class Endpoint:
 
 async def read(request: web.BaseRequest, limit: int, seconds: float, take: Callable[[int], bool]) -> bytes | Refusal:
     """A request's body: at most `limit` bytes, within `seconds`, as far as `take` says that there is room for them."""
-    body = bytearray()
+    if request.content.is_eof():  # it came with its header
+        body = request.content.read_nowait()
+        if len(body) > limit:
+            return headers.too_large(limit)
+        return body if take(len(body)) else _NO_ROOM
+    chunks: list[bytes] = []
+    size = 0
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # which aiohttp takes for a response that has begun
     try:
         async with asyncio.timeout(seconds):
             while chunk := await request.content.readany():
-                body += chunk
-                if len(body) > limit:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
                     return headers.too_large(limit)
                 if not take(len(chunk)):
                     return _NO_ROOM
     except TimeoutError:
         return Refusal(408, f"the message took longer than {seconds:g} seconds", headers={"Connection": "close"})
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def refused(refusal: Refusal, known: jsonrpc.RequestId | None = None) -> web.Response:

@@ -5,6 +5,7 @@ import json
 import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +41,7 @@ def without(body: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def test_a_good_call() -> None:
-    assert routed(CALL) == ModernRequest(1, "tools/call", "look", b'{"n": 1}')
+    assert routed(CALL) == ModernRequest(1, "tools/call", "look", msgspec.Raw(b'{"n": 1}'))
     assert routed(CALL | {"id": 0}).id == 0
 
 

@@ -1,0 +1,85 @@
+"""Coverage-guided fuzzing of what reads a peer's bytes first: `scripts/fuzz`. What no peer may cause is a finding."""
+
+import sys
+from collections.abc import Callable
+
+import atheris
+
+with atheris.instrument_imports():
+    from multidict import CIMultiDict
+
+    from edge_mcp.engine.channel import Deframer
+    from edge_mcp.engine.messages import Reply
+    from edge_mcp.errors import ChannelError
+    from edge_mcp.protocol import headers
+    from edge_mcp.protocol.messages import Implementation, ToolResult
+    from edge_mcp.protocol.session import About, Request, Session
+    from edge_mcp.protocol.versions import BATCHES, LEGACY, MODERN
+    from edge_mcp.transports.stdio import Lines
+
+ABOUT = About(Implementation("fuzzed", "1"), {"tools": {}, "resources": {}, "prompts": {}, "completions": {}, "logging": {}})
+NAMES = ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Param-Region", "Accept", "Content-Type", "Content-Length"]
+OPENINGS: list[bytes] = [b""] + [
+    b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"%s","capabilities":{},'
+    b'"clientInfo":{"name":"c","version":"1"}}}' % version.encode()
+    for version in LEGACY
+]
+
+
+def session(data: bytes) -> None:
+    """Any frames, in any era, are events; every request can be answered."""
+    provider = atheris.FuzzedDataProvider(data)
+    conversation = Session(ABOUT)
+    if opening := OPENINGS[provider.ConsumeIntInRange(0, len(OPENINGS) - 1)]:
+        conversation.receive(opening)
+    for frame in provider.ConsumeBytes(provider.remaining_bytes()).split(b"\n"):
+        for event in conversation.receive(frame):
+            if isinstance(event, Request):
+                conversation.result(event.id, ToolResult.failed("x"))
+
+
+def ladder(data: bytes) -> None:
+    """Any header fields and body are a message or a refusal."""
+    provider = atheris.FuzzedDataProvider(data)
+    fields: CIMultiDict[str] = CIMultiDict()
+    if provider.ConsumeBool():
+        fields.add("MCP-Protocol-Version", provider.PickValueInList([*LEGACY, *MODERN, BATCHES]))
+    for _ in range(provider.ConsumeIntInRange(0, 6)):
+        fields.add(provider.PickValueInList(NAMES), provider.ConsumeUnicode(40))
+    headers.check_content(fields, 1000)
+    headers.check_accept(fields, headers.JSON, headers.EVENTS)
+    headers.check_stream(fields)
+    accepted = headers.route(fields, provider.ConsumeBytes(provider.remaining_bytes()))
+    if isinstance(accepted, headers.Refusal):
+        assert accepted.body
+        assert 400 <= accepted.status < 500
+
+
+def channel(data: bytes) -> None:
+    """Any bytes on the engine's channel are messages or a ChannelError."""
+    deframer: Deframer[Reply] = Deframer(Reply, max_frame=10_000)
+    try:
+        deframer.feed(data)
+        deframer.finish()
+    except ChannelError:
+        return
+
+
+def lines(data: bytes) -> None:
+    """However bytes are cut, the lines are the same."""
+    provider = atheris.FuzzedDataProvider(data)
+    size = provider.ConsumeIntInRange(1, 50)
+    stream = provider.ConsumeBytes(provider.remaining_bytes())
+    whole, cut = Lines(64), Lines(64)
+    expected = whole.feed(stream) + whole.finish()
+    got = [frame for at in range(0, len(stream), size) for frame in cut.feed(stream[at : at + size])] + cut.finish()
+    assert [frame if isinstance(frame, bytes) else frame.size for frame in got] == [
+        frame if isinstance(frame, bytes) else frame.size for frame in expected
+    ]
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"session": session, "ladder": ladder, "channel": channel, "lines": lines}
+
+if __name__ == "__main__":
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[sys.argv[1]])
+    atheris.Fuzz()
