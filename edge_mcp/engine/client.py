@@ -34,6 +34,8 @@ LOAD_TIMEOUT_S = 120.0
 GRACE_S = 5.0
 MAX_BACKOFF_S = 30.0
 REMEMBERED_SUSPECTS = 256
+ATTEMPTS = 8
+"""How many engines may end in a row before a request is taken up, until it fails: with the back-off, in some 15 s."""
 
 T = TypeVar("T")
 Tell = Callable[[int, int], None]
@@ -66,8 +68,8 @@ class Engine(Protocol):
 class EngineClient:
     """The engine as a service: one process at a time, `lanes` runs at once, started on first need.
 
-    An engine that dies takes nothing with it but the requests that it had taken up; each of those gets an EngineError,
-    and all others run on a new engine. New engines are started at once after the first death and with growing delay
+    An engine that dies takes nothing with it but the runs that it had taken up; each of those gets an EngineError,
+    and all else is done by a new engine. New engines are started at once after the first death and with growing delay
     (up to `MAX_BACKOFF_S`) as long as none completes a request. A request that an engine crashed or hung on is under
     suspicion: it runs alone next time, and is refused from then on if the engine dies again.
     """
@@ -120,7 +122,8 @@ class EngineClient:
 
     async def describe(self, path: str) -> Described:
         """See Engine."""
-        reply = await self._on_a_lane(Describe(path), _fingerprint(path, ()), f"reading {path}", LOAD_TIMEOUT_S)
+        work = partial(self._on_a_lane, Describe(path), _fingerprint(path, ()), f"reading {path}", LOAD_TIMEOUT_S)
+        reply = await self._until_taken_up(work)
         if not isinstance(reply, Described):
             raise _failure(reply)
         return reply
@@ -128,28 +131,25 @@ class EngineClient:
     async def load(self, model: ModelSpec) -> None:
         """See Engine."""
         if not self.is_ready(model):
-            await self._single_flight(model.key, partial(self._load, model))
+            await self._until_taken_up(partial(self._single_flight, model.key, partial(self._load, model)))
 
     async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
         """See Engine. A run that tells how far it is has its deadline anew each time."""
         fingerprint = _fingerprint(model.key, items) if self._suspects or self._refused else None
         limit_s = model.manifest.scheduling.deadline_ms / 1000 * len(items) + self._grace_s
-        for last in (False, True):
+
+        async def once() -> Reply:
+            await self.load(model)
             self._sequence += 1
             message = Run(self._sequence & 0xFFFFFFFF, model.key, list(items))
-            try:
-                await self.load(model)
-                reply = await self._on_a_lane(message, fingerprint, f"running {model.key}", limit_s, tell)
-            except _NotStarted as error:
-                if last:
-                    raise EngineError(str(error), "Call again: a new engine is started", self._retry_after_ms()) from error
-                continue
-            if not isinstance(reply, Ran):
-                raise _failure(reply)
-            if len(items) == 1:
-                self.measured.ran(model.key, len(items[0].arguments), reply.seconds)
-            return reply
-        raise AssertionError("unreachable")
+            return await self._on_a_lane(message, fingerprint, f"running {model.key}", limit_s, tell)
+
+        reply = await self._until_taken_up(once)
+        if not isinstance(reply, Ran):
+            raise _failure(reply)
+        if len(items) == 1:
+            self.measured.ran(model.key, len(items[0].arguments), reply.seconds)
+        return reply
 
     async def close(self) -> None:
         """End the engine; requests in flight fail."""
@@ -158,6 +158,18 @@ class EngineClient:
             task.cancel()
         if self._process is not None and self._process.ended is None:
             await self._process.stop()
+
+    async def _until_taken_up(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do `work` again as long as engines end before they take it up, `ATTEMPTS` times. Raises: EngineError."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await work()
+            except _NotStarted as error:
+                logger.debug("once more: %s", error)
+        try:
+            return await work()
+        except _NotStarted as error:
+            raise EngineError(str(error), "Call again: a new engine is started", self._retry_after_ms()) from error
 
     async def _load(self, model: ModelSpec) -> None:
         reply = await self._on_a_lane(Load(model), _fingerprint(model.key, ()), f"loading {model.key}", LOAD_TIMEOUT_S)
@@ -174,7 +186,7 @@ class EngineClient:
         """Send `message` on an idle lane and return the reply.
 
         The lane stays taken until the engine has answered, even when the caller is cancelled meanwhile.
-        Raises: EngineError, RefusedError, _NotStarted (for a run that the engine had not taken up).
+        Raises: EngineError, RefusedError, _NotStarted (see `_died`).
         """
         self._check_refused(fingerprint, what)
         lanes = await self._lanes.acquire(alone=fingerprint in self._suspects)
@@ -207,10 +219,12 @@ class EngineClient:
         future.exception()  # marks it as seen: a cancelled caller does not come back for it
 
     def _died(self, died: EngineDied, message: Request, what: str) -> EngineError:
-        if not died.started:
+        """What the death means to the request: a run that was taken up has failed, all else can be done again."""
+        fingerprint = _fingerprint_of(message)
+        if died.started and died.blame:
+            self._suspect(fingerprint, died.reason)
+        if not died.started or (not isinstance(message, Run) and fingerprint not in self._refused):
             return _NotStarted(died.reason)
-        if died.blame:
-            self._suspect(_fingerprint_of(message), died.reason)
         return EngineError(f"{what} failed: {died.reason}", "Call again: a new engine is started", self._retry_after_ms())
 
     def _suspect(self, fingerprint: bytes, reason: str) -> None:
@@ -292,7 +306,7 @@ class _Watch:
 
 
 class _NotStarted(EngineError):
-    """The engine ended before it took the request up, so it can be run once more."""
+    """The engine ended without harm to the request, which can be done once more."""
 
 
 async def _awaited(work: Callable[[], Awaitable[None]]) -> None:

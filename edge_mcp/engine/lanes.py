@@ -29,7 +29,7 @@ class Lanes:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.release(turn.result())
-            else:
+            elif (need, turn) in self._waiting:  # else its turn came in this very moment, and was passed on
                 self._waiting.remove((need, turn))
                 self._grant()
             raise

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from edge_mcp.engine.client import Engine
 from edge_mcp.engine.messages import Described
-from edge_mcp.errors import EdgeError
+from edge_mcp.errors import EdgeError, ModelError, RefusedError
 from edge_mcp.measurements import Measurements
 from edge_mcp.repository.manifest import TensorInput
 from edge_mcp.repository.signatures import Signatures
@@ -34,23 +34,30 @@ class ModelCatalogue:
 
     async def tools(self) -> Mapping[str, Tool]:
         """See Catalogue."""
-        if self._tools is None:
-            async with self._reading:
-                if self._tools is None:
-                    self._tools = await self._read()
-        return self._tools
+        if self._tools is not None:
+            return self._tools
+        async with self._reading:
+            tools, complete = await self._read()
+            self._tools = tools if complete else None
+        return tools
 
-    async def _read(self) -> dict[str, Tool]:
+    async def _read(self) -> tuple[dict[str, Tool], bool]:
+        """The tools, and whether these are all: what the engine could not read for its own reasons is tried again."""
         tools: dict[str, Tool] = {}
+        complete = True
         for entry in self._store.entries:
             try:
                 described = await self._describe(entry) if isinstance(entry.manifest.input, TensorInput) else None
-            except EdgeError as error:
+            except (ModelError, RefusedError) as error:
                 logger.error("%s is left out: %s", entry.file, error)
+                continue
+            except EdgeError as error:
+                logger.error("%s is left out for now: %s", entry.file, error)
+                complete = False
                 continue
             tool = ModelTool(entry, described.signature if described else None, self._engine, self._measured)
             tools[tool.definition.name] = tool
-        return tools
+        return tools, complete
 
     async def _describe(self, entry: Entry) -> Described:
         described = self._signatures.get(entry.file)

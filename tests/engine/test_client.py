@@ -22,6 +22,7 @@ from edge_mcp.tools.arguments import input_schema
 
 ROOT = Path(__file__).parents[2]
 CAT = base64.b64encode((ROOT / "tests/fixtures/chelsea.png").read_bytes()).decode()
+TEXT = Item(json.dumps({"text": "Le serveur fonctionne sur un petit ordinateur."}).encode())
 LONG = 80  # items: a run that lasts for about a second
 
 
@@ -119,6 +120,49 @@ async def test_calls_that_waited_for_a_lane_are_run_by_the_next_engine(engine: E
         assert best_label(ran.outcomes[0]) == "Cat"
 
 
+async def test_an_idle_engine_that_is_killed_costs_no_call_of_a_model_that_is_not_loaded(engine: EngineClient) -> None:
+    for _ in range(8):
+        await engine.load(spec())
+        os.kill(pid(engine), signal.SIGKILL)
+        [outcome] = (await engine.run(spec("language-detector"), [TEXT])).outcomes
+        assert json.loads(outcome.structured)["label"] == "fr"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+async def test_an_engine_that_ends_while_a_model_is_loaded_costs_no_call(engine: EngineClient, number: signal.Signals) -> None:
+    calls = [asyncio.create_task(engine.run(spec(), [photo()])) for _ in range(16)]
+    await eventually(lambda: engine.pid is not None and engine.busy > 0)
+    os.kill(pid(engine), number)
+    for ran in await asyncio.gather(*calls):
+        assert best_label(ran.outcomes[0]) == "Cat"
+
+
+async def test_a_model_whose_loading_crashes_the_engine_is_refused() -> None:
+    async def start(lanes: int) -> EngineProcess:
+        process = await EngineProcess.start(lanes)
+        os.kill(process.pid, signal.SIGSEGV)
+        return process
+
+    engine = EngineClient(lanes=2, start=start)
+    with pytest.raises(EngineError, match="crashed"):
+        await engine.load(spec())
+    with pytest.raises(RefusedError, match="ended the engine twice"):
+        await engine.load(spec())
+    await engine.close()
+
+
+async def test_nothing_is_sent_to_the_makers_of_the_runtimes(
+    engine: EngineClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CI", raising=False)  # in which ONNX Runtime keeps quiet of its own accord
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    await engine.run(spec(), [photo()])
+    assert not list(tmp_path.iterdir())
+    open_files = [str(link.readlink()) for link in Path(f"/proc/{pid(engine)}/fd").iterdir()]
+    assert len([target for target in open_files if target.startswith("socket:")]) == 2, "one for each lane"
+
+
 async def test_a_request_that_crashes_the_engine_twice_is_refused_and_others_are_not(engine: EngineClient) -> None:
     item = photo(threshold=0.3)
     for _ in range(2):
@@ -152,9 +196,9 @@ async def test_an_innocent_suspect_is_cleared_by_running_alone(engine: EngineCli
 async def test_a_hung_run_is_ended_at_its_deadline_plus_grace() -> None:
     engine = EngineClient(lanes=1, grace_s=0.2)
     try:
-        task = await running(engine, photo(), deadline_ms=5)
+        task = await running(engine, photo(), deadline_ms=40)
         os.kill(pid(engine), signal.SIGSTOP)
-        with pytest.raises(EngineError, match=r"took longer than 0\.6 s"):
+        with pytest.raises(EngineError, match=r"took longer than 3\.4 s"):
             await task
         assert best_label((await engine.run(spec(), [photo()])).outcomes[0]) == "Cat"
     finally:
@@ -242,12 +286,12 @@ async def test_new_engines_are_started_with_growing_delay_while_none_completes_a
         return process
 
     engine = EngineClient(lanes=1, start=start, clock=lambda: now, sleep=sleep)
-    for _ in range(4):
-        with pytest.raises(EngineError):
-            await engine.load(spec())
-    assert delays == sorted(delays)
-    assert delays[0] > 0
-    assert len(set(delays)) == len(delays)
+    with pytest.raises(EngineError):
+        await engine.load(spec())
+    assert delays == [0.25, 0.5, 1, 2, 4, 8]
+    with pytest.raises(EngineError):
+        await engine.load(spec())
+    assert max(delays) == 30
     await engine.close()
 
 
