@@ -12,13 +12,15 @@ from edge_mcp.context import Ask, Context, Question
 from edge_mcp.errors import ConnectionClosed, EdgeError, ProtocolError
 from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.jsonrpc import RequestId
-from edge_mcp.protocol.messages import Filter, LogLevel, Params, ToolResult
+from edge_mcp.protocol.messages import Filter, ListenParams, LogLevel, Params, ToolResult
 from edge_mcp.protocol.session import Answer, Cancelled, Event, Request, Response, Session
 from edge_mcp.transports.base import Connection, Frame
 
 logger = logging.getLogger(__name__)
 
 MAX_CALLS = 128
+MAX_WAITING = 1024
+PAUSE_S = 5.0
 MAX_CALL_BYTES = 64 * 1024 * 1024
 MAX_SUBSCRIPTIONS = 256
 MAX_QUESTIONS = 64
@@ -29,7 +31,9 @@ Handle = Callable[["Conversation", Request], Awaitable[dict[str, Any] | ToolResu
 class Conversation:
     """Serves one connection; `handle` answers its requests.
 
-    When more than `MAX_CALLS` calls or `MAX_CALL_BYTES` of their messages are in flight, no more is read until some end.
+    `MAX_CALLS` calls run at once, and `MAX_WAITING` (or `MAX_CALL_BYTES` of messages) may be in flight. A request beyond that
+    waits up to `PAUSE_S` for room, and is refused if there is none: whatever calls do, the peer is read on, and so what it
+    cancels and that it left is seen.
     """
 
     def __init__(self, connection: Connection, session: Session, handle: Handle, changes: Changes) -> None:
@@ -42,7 +46,7 @@ class Conversation:
         self._listening: dict[RequestId, Filter] = {}
         self._answers: dict[RequestId, asyncio.Future[Response]] = {}
         self._telling: dict[bytes, asyncio.Task[None]] = {}
-        self._asking = 0
+        self._running = asyncio.Semaphore(MAX_CALLS)
         self._bytes = 0
         self._room = asyncio.Event()
 
@@ -112,7 +116,6 @@ class Conversation:
         if len(self._answers) + len(questions) > MAX_QUESTIONS:
             raise EdgeError(f"{MAX_QUESTIONS} questions to this client are open already", "Call again when some are answered")
         asked: dict[str, RequestId] = {}
-        self._asking += 1
         try:
             for key, question in questions.items():
                 asked[key], frame = self.session.call(question.method, question.params)
@@ -121,7 +124,6 @@ class Conversation:
             futures = [self._answers[request_id] for request_id in asked.values()]
             await asyncio.wait(futures)
         finally:
-            self._asking -= 1
             waiting = [request_id for request_id in asked.values() if not self._answers.pop(request_id).done()]
             with suppress(ConnectionClosed):
                 for request_id in waiting:
@@ -144,9 +146,13 @@ class Conversation:
                     waiting.set_result(event)
 
     async def _begin(self, request: Request, size: int) -> None:
-        while self._is_full(size):
-            self._room.clear()
-            await self._room.wait()
+        if not await self._room_for(size):
+            words = (
+                f"too many requests are in flight on this connection ({len(self.calls)}). Wait for answers, then send it again"
+            )
+            if (frame := self.session.error(request.id, jsonrpc.INTERNAL_ERROR, words)) is not None:
+                await self.send(frame, request.id, last=True)
+            return
         task = asyncio.create_task(self._answer(request))
         self.calls[request.id] = task
         self._bytes += size
@@ -159,14 +165,30 @@ class Conversation:
 
         task.add_done_callback(ended)
 
+    async def _room_for(self, size: int) -> bool:
+        """Wait until one more request may be in flight; False when that takes too long."""
+        if not self._is_full(size):
+            return True
+        try:
+            async with asyncio.timeout(PAUSE_S):
+                while self._is_full(size):
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def _is_full(self, size: int) -> bool:
-        """Whether a request of `size` bytes has to wait: never for calls that themselves wait to read the peer's answer."""
-        working = len(self.calls) - self._asking
-        return working > 0 and (working >= MAX_CALLS or self._bytes + size > MAX_CALL_BYTES)
+        calls = len(self.calls) - len(self._listening)
+        return calls >= MAX_WAITING or (calls > 0 and self._bytes + size > MAX_CALL_BYTES)
 
     async def _answer(self, request: Request) -> None:
         try:
-            frame = await self._frame(request)
+            if isinstance(request.params, ListenParams):
+                frame = await self._frame(request)
+            else:
+                async with self._running:
+                    frame = await self._frame(request)
             if frame is not None:
                 await self.send(frame, request.id, last=True)
         except ConnectionClosed as error:
@@ -181,7 +203,10 @@ class Conversation:
             return self.session.error(request.id, error.code, error.message, **data)
         except EdgeError as error:
             return self.session.error(request.id, error.code, str(error))
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # this call was cancelled, and not something that it waited for
             logger.exception("a request failed unexpectedly")
             return self.session.error(request.id, jsonrpc.INTERNAL_ERROR, "internal error")
 

@@ -68,7 +68,7 @@ class Server:
         prompts: Prompts | None = None,
         instructions: str = "",
         page: int = PAGE,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         measured: Measurements | None = None,
     ) -> None:
         self._measured = measured or Measurements()

@@ -180,10 +180,11 @@ class Session:
         except Malformed as error:
             return [_refusal(error)]
         batch = _Batch()
+        batch.open = 1  # the batch itself: nothing leaves before all of it is read
         events: list[Event] = []
         for part in parts:
             try:
-                event = self._message(part)
+                event = self._message(part, in_batch=True)
             except Malformed as error:
                 event = _refusal(error)
             if isinstance(event, Answer):
@@ -193,6 +194,7 @@ class Session:
                 if isinstance(event, Request):
                     batch.open += 1
                     self._batches[event.id] = batch
+        batch.open -= 1
         return events + [Answer(frame, None) for frame in [batch.frame()] if frame is not None]
 
     def _oversized(self, frame: Oversized) -> Event:
@@ -202,7 +204,7 @@ class Session:
             jsonrpc.find_id(frame.head, frame.tail),
         )
 
-    def _message(self, frame: bytes) -> Event | None:
+    def _message(self, frame: bytes, in_batch: bool = False) -> Event | None:
         envelope = jsonrpc.decode(frame)
         if envelope.method is msgspec.UNSET:
             return self._response(envelope)
@@ -211,6 +213,8 @@ class Session:
         request_id = jsonrpc.request_id(envelope.id)
         if request_id in self._open:
             raise Malformed(jsonrpc.INVALID_REQUEST, f"id {request_id!r} is still in use by an earlier request", request_id)
+        if in_batch and envelope.method == "initialize":
+            raise Malformed(jsonrpc.INVALID_REQUEST, "initialize must not be part of a batch", request_id)
         return self._request(request_id, envelope.method, envelope.params)
 
     def _response(self, envelope: jsonrpc.Envelope) -> Event | None:
