@@ -99,7 +99,7 @@ def decode(frame: bytes) -> Envelope:
     except msgspec.ValidationError as error:
         raise Malformed(INVALID_REQUEST, f"not a JSON-RPC 2.0 message: {error}", _find_id(frame)) from None
     except UNDECODABLE as error:
-        raise Malformed(PARSE_ERROR, f"not valid JSON: {error}", None) from None
+        raise Malformed(PARSE_ERROR, f"not valid JSON: {error}", _seen_id(frame)) from None
     if envelope.jsonrpc != "2.0":
         raise Malformed(INVALID_REQUEST, 'not a JSON-RPC 2.0 message: "jsonrpc" must be "2.0"', _find_id(frame))
     return envelope
@@ -153,19 +153,37 @@ def _find_id(frame: bytes) -> RequestId | None:
         return None
 
 
-_HEAD_ID = re.compile(rb'\A\s*\{[^{}\[\]]*?"id"\s*:\s*(-?\d+|"(?:[^"\\]|\\.){0,128}")\s*,')
-_TAIL_ID = re.compile(rb'[}\]"]\s*,[^{}\[\]]*?"id"\s*:\s*(-?\d+|"(?:[^"\\]|\\.){0,128}")\s*(?:,[^{}\[\]]*)?\}\s*\Z')
+def _seen_id(frame: bytes) -> RequestId | None:
+    """The id of a request that cannot be decoded as a whole, such as one with half a surrogate pair; it may wait for it.
+
+    Not that of an answer, which the client would take for that of a request of its own.
+    """
+    return find_id(frame[:_EDGE], frame[-_EDGE:]) if b'"method"' in frame else None
+
+
+# Both take time in proportion to what they search: peers choose what that is.
+_HEAD_ID = re.compile(rb'\A\s*\{[^{}\[\]]*?"id"\s*:\s*(-?\d+|"(?:[^"\\]|\\.){0,128}")\s*[,}]')
+_TAIL_ID = re.compile(rb',\s*"id"\s*:\s*(-?\d+|"(?:[^"\\]|\\.){0,128}")\s*(?=,|\Z)')
+_EDGE = 4096
 
 
 def find_id(head: bytes, tail: bytes) -> RequestId | None:
-    """The id of a message that was too large to be kept, from its first and last bytes: clients put it at either end."""
-    found = _HEAD_ID.search(head) or _TAIL_ID.search(tail)
+    """The id of a message of which not all can be read, from its first and last bytes: clients put it at either end."""
+    found = _HEAD_ID.search(head) or _TAIL_ID.search(_after_params(tail))
     if found is None:
         return None
     try:
         return _id.decode(found[1])
     except UNDECODABLE:
         return None
+
+
+def _after_params(tail: bytes) -> bytes:
+    """What a message has after its last object or array, without the brace that ends it."""
+    end = tail.rstrip()
+    if not end.endswith(b"}"):
+        return b""
+    return end[max(end.rfind(bracket, 0, -1) for bracket in b"{}[]") + 1 : -1]
 
 
 class _AnyError(msgspec.Struct):

@@ -116,6 +116,14 @@ def test_the_rungs(body: Any, fields: dict[str, str], status: int, code: int) ->
     assert jsonrpc.error_code(refusal.body) == code
 
 
+@pytest.mark.parametrize("fields", [FIELDS, {"mcp-protocol-version": LEGACY[-1]}, {}])
+def test_what_cannot_be_decoded_is_answered_by_its_id(fields: dict[str, str]) -> None:
+    body = CALL | {"id": "one", "params": {"name": "look", "arguments": {"text": "\ud800"}, "_meta": META}}
+    refusal = routed(body, fields)
+    assert (refusal.status, refusal.code, refusal.id) == (400, jsonrpc.PARSE_ERROR, "one")
+    assert json.loads(refusal.body)["id"] == "one"
+
+
 def test_the_revision_is_judged_after_the_headers() -> None:
     later = CALL | {"params": CALL["params"] | {"_meta": META | {"io.modelcontextprotocol/protocolVersion": "2027-01-01"}}}
     refusal = routed(later, FIELDS | {"mcp-protocol-version": "2027-01-01"})

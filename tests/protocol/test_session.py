@@ -1,6 +1,7 @@
 """The protocol state of one connection, without I/O."""
 
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.messages import CallParams, Implementation, ListParams, ToolResult
 from edge_mcp.protocol.session import About, Answer, Cancelled, Event, Request, Session
 from edge_mcp.protocol.versions import LEGACY, MODERN
@@ -208,7 +210,14 @@ def test_an_id_in_use_cannot_be_used_again_until_answered() -> None:
         (b"nonsense", -32700, None),
         (b"\xff\xfe", -32700, None),
         (b"[" * 100_000, -32600, None),
-        (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":' + b"[" * 100_000, -32700, None),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":' + b"[" * 100_000, -32700, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\\ud800"}}', -32700, 1),
+        (b'{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":NaN}}', -32700, "a"),
+        (b'{"method":"tools/call","params":{"n":NaN},"jsonrpc": "2.0" , "id" : 1 } ', -32700, 1),
+        (b'{"jsonrpc":"2.0","method":"tools/call\xff","id":1}', -32700, 1),
+        (b'{"jsonrpc":"2.0","method":"notifications/x","params":{"id":1,"n":NaN}}', -32700, None),
+        (b'{"jsonrpc":"2.0","id":1,"result":{"n":NaN}}', -32700, None),  # 1 is also that of a request of the client's
+        (b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"image":"%s\\ud800"}}' % (b"A" * 10_000), -32700, 1),
         (b"[]", -32600, None),
         (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', -32600, None),
         (b"null", -32600, None),
@@ -228,7 +237,7 @@ def test_an_id_in_use_cannot_be_used_again_until_answered() -> None:
         (b'{"jsonrpc":"2.0","id":3,"method":"server/discover"}', -32601, 3),
     ],
 )
-def test_what_is_no_valid_request_gets_its_error(frame: bytes, code: int, request_id: int | None) -> None:
+def test_what_is_no_valid_request_gets_its_error(frame: bytes, code: int, request_id: int | str | None) -> None:
     reply = answer(legacy_session().receive(frame))
     assert reply["error"]["code"] == code
     assert reply.get("id") == request_id
@@ -262,6 +271,17 @@ def test_an_oversized_request_is_answered_by_its_id_where_that_can_be_seen(frame
     assert reply["error"]["code"] == -32600
     assert "max_message_mb" in reply["error"]["message"]
     assert reply.get("id") == request_id
+
+
+@pytest.mark.parametrize("unit", [b'","id":1,', b'"id":', b'"id":1 ', b',"id":"', b"1", b" ", b'"', b"\\", b",", b"}"])
+@pytest.mark.parametrize("before", [b"", b"{", b'{"id":', b'{"id":"', b'",'])
+@pytest.mark.parametrize("after", [b"", b"}", b"x}", b'"}'])
+def test_an_id_is_looked_for_in_time_that_a_peer_cannot_stretch(unit: bytes, before: bytes, after: bytes) -> None:
+    edge = (before + unit * EDGE)[: EDGE - len(after)] + after
+    began = time.process_time()
+    for _ in range(3):
+        jsonrpc.find_id(edge, edge)
+    assert time.process_time() - began < 0.1
 
 
 json_values = st.recursive(
