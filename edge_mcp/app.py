@@ -121,7 +121,7 @@ async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str],
     """Serve the models until the stdio host is done, or SIGTERM or SIGINT. Raises: EdgeError."""
     stop = signalled()
     store = found(config)
-    greeting = f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, config.model_folders()))}"
+    greeting = f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, store.folders))}"
     await App(config, store).serve(config, stdio, network, say, stop, greeting)
 
 

@@ -1,5 +1,6 @@
 """Settings: flags over environment over `edge-mcp.toml` over defaults, checked once, then frozen."""
 
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_mcp.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "edge-mcp.toml"
 PREFIX = "EDGE_MCP_"
@@ -77,11 +80,11 @@ class Config:
         return self.lanes or min(4, len(os.sched_getaffinity(0)))
 
     def model_folders(self) -> tuple[Path, ...]:
-        """The folders to look for models in."""
+        """The folders to look for models in. The user's own is left out where it cannot be read: nobody asked for it."""
         if self.models:
             return tuple(Path(folder) for folder in self.models)
         own = data_folder() / "models"
-        return (shipped_models(), own) if own.is_dir() else (shipped_models(),)
+        return (shipped_models(), own) if _readable(own) and own.is_dir() else (shipped_models(),)
 
 
 def load(
@@ -91,7 +94,7 @@ def load(
     used if there is one. `flags` whose value is None are not set. Raises: ConfigError."""
     config = Config()
     for source in [file] if file else [Path(CONFIG_NAME), Path("/etc/edge-mcp") / CONFIG_NAME]:
-        if file or source.is_file():
+        if file or (_readable(source) and source.is_file()):
             config = _merge(config, _read(source), str(source))
             break
     names = {PREFIX + field.name.upper(): field.name for field in fields(Config)}
@@ -123,6 +126,18 @@ def _folder(systemd: str, xdg: str, home: str) -> Path:
     if folder := os.environ.get(systemd):
         return Path(folder.partition(":")[0])
     return Path(os.environ.get(xdg) or Path.home() / home) / "edge-mcp"
+
+
+def _readable(path: Path) -> bool:
+    """Whether there is such a file or folder, for this user. What others keep for themselves is told, and left out."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        logger.warning("%s is left out: it cannot be read: %s", path, error.strerror)
+        return False
+    return True
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -33,7 +33,18 @@ def find(token_file: str, environment: Mapping[str, str] = os.environ) -> str:
         credential = Path(folder) / "token"
         if credential.is_file():
             return _checked(_content(credential), str(credential))  # systemd sees to who may read it
-    return read(own_file()) if own_file().exists() else ""
+    return read(own_file()) if _may_exist(own_file()) else ""
+
+
+def _may_exist(file: Path) -> bool:
+    """Whether there is such a file, or that cannot be known: a token that is there must not be passed over."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def read(file: Path) -> str:
@@ -41,7 +52,8 @@ def read(file: Path) -> str:
     try:
         mode = file.stat().st_mode
     except OSError as error:
-        raise ConfigError(f"the token file {file} cannot be read: {error.strerror}", "Make a token: edge-mcp token") from error
+        hint = "Make a token: edge-mcp token" if isinstance(error, FileNotFoundError) else "Name another with --token-file"
+        raise ConfigError(f"the token file {file} cannot be read: {error.strerror}", hint) from error
     if not stat.S_ISREG(mode):
         raise ConfigError(f"the token file {file} is no file")
     if mode & 0o077:

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 from edge_mcp.cli.arguments import nearest
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, table
-from edge_mcp.config import Config, cache_folder, load
+from edge_mcp.config import cache_folder, load
 from edge_mcp.errors import ConfigError
 from edge_mcp.repository.manifest import TensorInput
 from edge_mcp.repository.signatures import Signatures
@@ -37,22 +38,23 @@ def run(options: argparse.Namespace) -> int:
     """List or show. Raises: EdgeError."""
     if (options.action == "show") != (options.name is not None):
         parser().error("write models list, or models show NAME")
+    logging.basicConfig(format="edge-mcp: %(message)s")
     config = load(options.config, {"models": options.models})
     store = scan(config.model_folders())
     for problem in store.problems:
         print(f"edge-mcp: {printable(problem)}", file=sys.stderr)
     if options.action == "show":
         return _show(_named(options.name, store), options.json)
-    return _list(store, config, options.json)
+    return _list(store, options.json)
 
 
-def _list(store: Store, config: Config, as_json: bool) -> int:
+def _list(store: Store, as_json: bool) -> int:
     if as_json:
         _print_json([_summary(entry) for entry in store.entries])
     elif store.entries:
         print(table([_row(entry) for entry in store.entries], widest=1000))
     else:
-        folders = ", ".join(map(str, config.model_folders()))
+        folders = ", ".join(map(str, store.folders))
         print(f"edge-mcp: there are no models in {folders}", file=sys.stderr)
     return 1 if store.problems and not store.entries else 0
 

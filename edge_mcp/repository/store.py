@@ -1,6 +1,7 @@
 """Finds the models in the repository's folders; reads manifests only, never a model."""
 
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,18 +25,21 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Store(msgspec.Struct, frozen=True):
-    """What a scan found: the models in a stable order (by tool name), and what is wrong with the rest."""
+    """What a scan found in `folders`: the models in a stable order (by tool name), and what is wrong with the rest."""
 
     entries: tuple[Entry, ...]
     problems: tuple[str, ...]
+    folders: tuple[Path, ...] = ()
 
 
 def scan(folders: Iterable[Path]) -> Store:
     """Look for model folders (with a `model.toml`) and bare model files in each folder.
 
-    Of two models with the same name, or two tools with the same name, the first counts and the second is a problem.
+    Of two models with the same name, or two tools with the same name, the first counts and the second is a problem; so is
+    what cannot be looked at.
     Raises: ManifestError when a folder cannot be read.
     """
+    folders = tuple(folders)
     found: dict[str, Entry] = {}
     tools: dict[str, Entry] = {}
     problems: list[str] = []
@@ -52,7 +56,7 @@ def scan(folders: Iterable[Path]) -> Store:
             problems.append(f"{path}: left out, because {twin.file} has the same name. Rename one of them")
             continue
         found[name] = tools[tool] = entry
-    return Store(tuple(tools[name] for name in sorted(tools)), tuple(problems))
+    return Store(tuple(tools[name] for name in sorted(tools)), tuple(problems), folders)
 
 
 def _children(folder: Path) -> list[Path]:
@@ -63,11 +67,22 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _entry(path: Path) -> Entry | None:
-    if path.is_dir():
-        return Entry(path, read(path)) if (path / MANIFEST_NAME).exists() else None
-    if path.suffix not in SUFFIXES or not path.is_file():
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
+        return Entry(path, read(path)) if _mode(path / MANIFEST_NAME) else None
+    if path.suffix not in SUFFIXES or not stat.S_ISREG(mode):
         return None
     return Entry(path.parent, derived(path), bare=True)
+
+
+def _mode(path: Path) -> int:
+    """What is at `path`; 0: nothing. Raises: ManifestError where that cannot be known."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read: {error.strerror}", "Let this user read it, or move it away") from error
 
 
 def derived(file: Path) -> Manifest:
