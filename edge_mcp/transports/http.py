@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -94,7 +95,7 @@ class HttpListener:
                 await site.start()
             except OSError as error:
                 hint = "Stop what uses it, or choose another with --listen HOST:PORT"
-                raise ConfigError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}", hint) from error
+                raise ConfigError(f"cannot listen on {self._host}:{self._port}: {_reason(error)}", hint) from error
             self._ready(f"http://{_bracketed(self._host)}:{runner.addresses[0][1]}{PATH}")
             await asyncio.get_running_loop().create_future()
         finally:
@@ -211,6 +212,12 @@ def _without_origin(request: web.BaseRequest) -> headers.Fields:
 def _too_many(wait: float) -> Refusal:
     seconds = str(math.ceil(wait))
     return Refusal(429, f"too many requests. Try again in {seconds} s", headers={"Retry-After": seconds})
+
+
+def _reason(error: OSError) -> str:
+    """Why an address cannot be had, without the address, which asyncio puts into `strerror`."""
+    code = error.errno or 0  # below 0 is that of a name that cannot be resolved
+    return os.strerror(code) if code > 0 else error.strerror or str(error)
 
 
 def _bracketed(host: str) -> str:

@@ -78,8 +78,8 @@ async def test_a_port_in_use_is_one_line() -> None:
         address = served.url.split("/")[2]
         ran = await asyncio.to_thread(edge_mcp, "serve", "--listen", address, "--log-level", "error")
     error = ran.failed()
-    assert error.startswith(f"cannot listen on {address}: ")
-    assert error.endswith("Stop what uses it, or choose another with --listen HOST:PORT")
+    hint = "Stop what uses it, or choose another with --listen HOST:PORT"
+    assert error == f"cannot listen on {address}: Address already in use. {hint}"
 
 
 def test_an_address_that_others_can_reach_needs_insecure() -> None:
