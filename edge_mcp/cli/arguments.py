@@ -1,6 +1,7 @@
 """`key=value` on the command line, turned into a tool's arguments by its inputSchema."""
 
 import base64
+import math
 import os
 import sys
 from argparse import ArgumentTypeError
@@ -38,6 +39,17 @@ def pair(word: str) -> tuple[str, str]:
     if not key or not equals:
         raise ArgumentTypeError(f"{word!r} is neither key=value nor key=@FILE")
     return key, text
+
+
+def seconds(word: str) -> float:
+    """A time to wait. Raises: ArgumentTypeError (for argparse)."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"{word!r} is no number of seconds above 0, such as 2.5")
+    return value
 
 
 def given(pairs: Sequence[tuple[str, str]]) -> dict[str, Given]:

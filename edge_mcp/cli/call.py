@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 import edge_mcp
-from edge_mcp.cli.arguments import Given, converted, given, nearest, pair
+from edge_mcp.cli.arguments import Given, converted, given, nearest, pair, seconds
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, rendered
 from edge_mcp.client.client import Client, ListedTool
@@ -41,7 +41,7 @@ def parser() -> Parser:
     parser.add_argument("--json", action="store_true", help="print structuredContent as JSON")
     parser.add_argument("--save", metavar="FILE", type=Path, help="write the picture that the tool answers, a PNG")
     parser.add_models()
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, help="give up after this long")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="give up after this long")
     parser.add_debug()
     return parser
 
@@ -170,7 +170,7 @@ def _save(result: ToolResult, file: Path) -> bool:
 def _as_json(result: ToolResult) -> str:
     value = result.content if result.structuredContent is msgspec.UNSET else result.structuredContent
     encoded = msgspec.json.encode(value)
-    return (msgspec.json.format(encoded, indent=2) if sys.stdout.isatty() else encoded).decode()
+    return (msgspec.json.format(encoded, indent=2) if sys.stdout is not None and sys.stdout.isatty() else encoded).decode()
 
 
 def _as_text(result: ToolResult) -> str:

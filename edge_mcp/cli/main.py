@@ -1,5 +1,6 @@
 """The command line: finds the command, and turns every error into one line."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -28,14 +29,31 @@ options:
 example:
   edge-mcp call detect_objects image=@photo.jpg"""
 
+# What a write says when there is no room for it, or the device is no good.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and end the process: 0 when all is well, 1 on an error, 2 on wrong usage, 130 on Ctrl-C.
 
     Raises: SystemExit, and nothing else.
     """
+    _open_stderr()
     words = list(sys.argv[1:] if argv is None else argv)
     sys.exit(_guarded(words))
+
+
+def _open_stderr() -> None:
+    """Where whoever started this closed standard error, what is said there goes nowhere, and no other file gets its number."""
+    try:
+        os.fstat(2)
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)  # children have it too
+        if null != 2:
+            os.close(null)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _guarded(words: list[str]) -> int:
@@ -49,12 +67,19 @@ def _guarded(words: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Nobody reads any more. The interpreter would complain when it flushes on exit, so give it something that takes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()  # nobody reads any more
         return 141
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug, shown in one line too
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            _drop_output()
+            return _failed(f"the output cannot be written: {error.strerror}", words)
         hint = "" if "--debug" in words else ". Run it again with --debug to see where"
         return _failed(f"internal error: {type(error).__name__}: {error}{hint}", words)
+
+
+def _drop_output() -> None:
+    """The interpreter would complain when it flushes on exit: give it something that takes all."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _run(words: list[str]) -> int:

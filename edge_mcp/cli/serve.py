@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -103,7 +104,8 @@ def _check_streams() -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody has to listen
+        print(line, file=sys.stderr, flush=True)
 
 
 def _ignore(line: str) -> None:
