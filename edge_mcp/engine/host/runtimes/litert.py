@@ -1,6 +1,7 @@
 """LiteRT (TFLite) models, with the default XNNPACK delegate; the only module that imports `ai_edge_litert`."""
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,11 @@ class LitertRuntime:
 
 
 class LitertModel:
-    """A pool of interpreters: one cannot run twice at once, so each concurrent run takes its own."""
+    """A pool of interpreters: one cannot run twice at once, so each concurrent run takes its own.
+
+    A tool's answer depends on its arguments alone. A file that may have resource variables gets a new interpreter for every
+    run, because nothing puts their first values back: `reset_all_variables` is for variable tensors only.
+    """
 
     def __init__(self, path: Path, threads: int) -> None:
         """Raises: ModelError."""
@@ -34,6 +39,7 @@ class LitertModel:
         self._threads = threads
         first = self._interpreter()
         self._free = [first]
+        self._keeps_state = _may_have_resources(first)
         inputs, outputs = _details(first)
         self._input_index = {name: int(detail["index"]) for name, detail in inputs.items()}
         self._output_index = {name: int(detail["index"]) for name, detail in outputs.items()}
@@ -63,7 +69,8 @@ class LitertModel:
         except (RuntimeError, ValueError) as error:
             # This interpreter is in an unknown state (a failed resize leaves it so): it is not used again.
             raise ModelError(f"{self._path.name} failed: {one_line(error)}") from error
-        self._free.append(interpreter)
+        if not self._keeps_state:
+            self._free.append(interpreter)
         return outputs
 
     def close(self) -> None:
@@ -73,7 +80,7 @@ class LitertModel:
     def _run(self, interpreter: Any, tensors: Mapping[str, Array]) -> dict[str, Array]:
         if any(-1 in spec.shape for spec in self.inputs):
             self._resize(interpreter, tensors)
-        # A tool's answer depends on its arguments alone: no state is carried over from the run before.
+        # Variable tensors (of LSTM, SVDF …) start anew; resource variables do not, see `infer`.
         interpreter.reset_all_variables()
         for name, index in self._input_index.items():
             interpreter.set_tensor(index, tensors[name])
@@ -111,18 +118,32 @@ class LitertModel:
         return TensorSpec(name, datatype, tuple(int(size) for size in declared))
 
 
+def _may_have_resources(interpreter: Any) -> bool:
+    """Whether state may outlast a run. Only the main subgraph's tensors can be listed; resources may hide in another one.
+
+    LiteRT shows a resource tensor as one of Python objects; a string tensor is one of bytes.
+    """
+    return interpreter.num_subgraphs() > 1 or any(
+        np.dtype(detail["dtype"]) == np.object_ for detail in interpreter.get_tensor_details()
+    )
+
+
+_chatter = threading.Lock()  # of two that overlap, the second would keep the null device and put that back
+
+
 @contextmanager
 def _native_chatter_off() -> Iterator[None]:
     """LiteRT greets every delegate on standard error, and no setting stops it. Its failures come as exceptions all the same;
     what another lane logs in these few milliseconds is lost."""
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    with _chatter:
+        kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _details(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,12 +1,15 @@
 """LiteRT's own traps."""
 
 import math
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
-from edge_mcp.engine.host.runtimes.base import RuntimeOptions
+from edge_mcp.engine.host.runtimes.base import DATATYPES, RuntimeOptions
 from edge_mcp.engine.host.runtimes.litert import LitertModel, LitertRuntime
 from edge_mcp.errors import ArgumentError, ModelError
 
@@ -41,3 +44,47 @@ def test_batches_of_changing_size() -> None:
 def test_a_file_that_cannot_be_prepared() -> None:
     with pytest.raises(ModelError, match=r"cannot be loaded: .*CONV_2D\) failed to prepare"):
         load("tests/fixtures/models/BAD_static_quant_fails_to_prepare.tflite")
+
+
+def test_resource_variables_carry_nothing_over() -> None:
+    """Other runs in between, a run by another lane and the very first run: the same input has the same answer."""
+    wake = load("tests/fixtures/models/hey_mycroft_int8.tflite")
+    name, output = wake.inputs[0].name, wake.outputs[0].name
+    loud = np.full(wake.inputs[0].shape, 127, np.int8)
+    noise = np.random.default_rng(0).integers(-128, 128, loud.shape, np.int8)
+    inputs = [loud, noise, loud, np.zeros_like(loud), noise, loud] * 5
+    answers: dict[bytes, set[bytes]] = {}
+    for tensor in inputs:
+        answers.setdefault(tensor.tobytes(), set()).add(wake.infer({name: tensor})[output].tobytes())
+    assert [len(each) for each in answers.values()] == [1, 1, 1]
+
+
+def test_only_files_with_state_pay_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def make(path: str, **options: int) -> Interpreter:
+        made.append(path)
+        return Interpreter(path, **options)
+
+    monkeypatch.setattr("edge_mcp.engine.host.runtimes.litert.Interpreter", make)
+    for file, count in (("sine_float", 1), ("mlp_int8", 1), ("hey_mycroft_int8", 3)):
+        made.clear()
+        model = load(f"tests/fixtures/models/{file}.tflite")
+        tensor = model.inputs[0]
+        shape = [max(size, 1) for size in tensor.shape]
+        for _ in range(3):
+            model.infer({tensor.name: np.zeros(shape, DATATYPES[tensor.datatype])})
+        assert len(made) == count
+
+
+def test_lanes_that_load_at_once_leave_standard_error_open() -> None:
+    before = os.fstat(2)
+    wake = load("tests/fixtures/models/hey_mycroft_int8.tflite")
+    zeros = {wake.inputs[0].name: np.zeros(wake.inputs[0].shape, np.int8)}
+    threads = [threading.Thread(target=lambda: [wake.infer(zeros) for _ in range(50)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    after = os.fstat(2)
+    assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
