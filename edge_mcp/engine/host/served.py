@@ -20,6 +20,7 @@ from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, LoadedModel, Ru
 from edge_mcp.engine.host.validate import validate
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Outcome, Signature
 from edge_mcp.errors import ArgumentError, EdgeError, ModelError
+from edge_mcp.repository.manifest import TensorInput
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class ServedModel:
             _verify(path, manifest.model.sha256)
         model = _load_file(path, RuntimeOptions(manifest.resources.threads))
         try:
+            _check_inputs(spec, model)
             modality = _resolve(_MODALITIES[_tag(manifest.input)])(manifest.input, model.inputs, folder)
             decoder = _resolve(_DECODERS[_tag(manifest.output)])(manifest, model.outputs, folder)
             _warm_up(model)
@@ -253,6 +255,19 @@ def _verify(path: Path, expected: str) -> None:
         raise ModelError(
             f"{path.name} has the SHA-256 {actual}, but model.toml says {expected}",
             "Restore the file, or write the new digest into model.toml if the change is yours",
+        )
+
+
+def _check_inputs(spec: ModelSpec, model: LoadedModel) -> None:
+    """A tensor tool has an argument for each input. Raises: ModelError when the file was replaced since the tool was made."""
+    if not isinstance(spec.manifest.input, TensorInput):
+        return
+    then, now = list(spec.schema.get("required", ())), [one.name for one in model.inputs]
+    if set(then) != set(now):
+        raise ModelError(
+            f"{spec.manifest.model.file} has other inputs now ({', '.join(now)}) than when the server started "
+            f"({', '.join(then)})",
+            "Restart edge-mcp",
         )
 
 

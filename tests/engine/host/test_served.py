@@ -17,7 +17,7 @@ from edge_mcp.engine.host.served import ServedModel, describe
 from edge_mcp.engine.messages import Item, ModelSpec, Outcome
 from edge_mcp.errors import ModelError
 from edge_mcp.repository import manifest
-from edge_mcp.repository.manifest import SoftmaxOutput, SsdOutput, TextInput
+from edge_mcp.repository.manifest import Manifest, ModelSection, SoftmaxOutput, SsdOutput, TextInput, ToolSection
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.results import output_schema
 
@@ -336,3 +336,18 @@ def test_bare_models_answer_tensors(call: Call) -> None:
     answer = call("sine_float.tflite", dense_input=[[1.5708], [0.0]])
     assert answer["outputs"]["dense_2"]["shape"] == [2, 1]
     assert answer["outputs"]["dense_2"]["data"] == [[pytest.approx(1, abs=0.05)], [pytest.approx(0, abs=0.1)]]
+
+
+def test_a_bare_file_with_other_inputs_is_not_served(tmp_path: Path) -> None:
+    """The tool's arguments were made from the file that was there when the server started."""
+    path = tmp_path / "bare.tflite"
+    shutil.copy(FIXTURES / "models/sine_float.tflite", path)
+    bare = Manifest(ModelSection("bare", "1.0.0", path.name), ToolSection("bare"))
+    spec = ModelSpec("bare", str(tmp_path), bare, input_schema(bare, describe(path).signature))
+    ServedModel.load(spec)
+    shutil.copy(FIXTURES / "models/mlp_int8.tflite", path)
+    with pytest.raises(ModelError) as caught:
+        ServedModel.load(spec)
+    now = describe(path).signature.inputs[0].name
+    said = f"bare.tflite has other inputs now ({now}) than when the server started (dense_input). Restart edge-mcp"
+    assert said in str(caught.value)
