@@ -13,6 +13,7 @@ sys.modules["_hashlib"] = None  # type: ignore[assignment] # hashlib would load 
 
 from edge_mcp.engine.channel import Channel  # noqa: E402
 from edge_mcp.engine.host.lane import serve_lane  # noqa: E402
+from edge_mcp.engine.host.logs import write_logs  # noqa: E402
 from edge_mcp.engine.host.residency import Residency  # noqa: E402
 from edge_mcp.engine.messages import Request  # noqa: E402
 from edge_mcp.engine.stages import Stages  # noqa: E402
@@ -23,9 +24,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 def main(parent: int, stages_fd: int, lane_fds: list[int]) -> None:
     """Serve every lane until the server closes it."""
     _tie_to(parent)
-    logging.basicConfig(
-        level=os.environ.get("EDGE_MCP_LOG_LEVEL", "info").upper(), format="engine: %(message)s", stream=sys.stderr
-    )
+    write_logs(os.environ.get("EDGE_MCP_LOG_LEVEL", "info"))
     stages = Stages(stages_fd, len(lane_fds))
     residency = Residency()
     # Made here and not in the threads: two threads that build the decoder of one type at once can crash msgspec.

@@ -36,7 +36,7 @@ def has_dynamic_batch(specs: Sequence[TensorSpec]) -> bool:
     return all(spec.shape[:1] == (-1,) for spec in specs)
 
 
-def one_line(error: Exception) -> str:
-    """A native exception's reason, shortened to one line."""
+def one_line(error: BaseException) -> str:
+    """An exception's reason, shortened to one line."""
     text = " ".join(str(error).split()).rstrip(". ") or type(error).__name__
     return text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + "…"
