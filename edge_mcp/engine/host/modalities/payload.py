@@ -13,10 +13,17 @@ from edge_mcp.errors import ArgumentError
 MAX_FILE_BYTES = 64 * 1024 * 1024  # twice what a peer may send inline; the device has 512 MB
 _MAX_PATH = 4096  # PATH_MAX of Linux
 _MAX_SHOWN = 60
+_MAX_ROOTS = 3
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _WHITESPACE = b" \t\r\n\f\v"
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _ACCEPTED = "Send base64 or a data: URI"
+# Where an absolute path begins on Linux. Base64 begins with one of them once in a million times that it begins with "/".
+_TOPS = {
+    "bin", "boot", "data", "dev", "etc", "home", "lib", "lib32", "lib64", "media", "mnt", "nix",
+    "opt", "proc", "root", "run", "sbin", "snap", "srv", "storage", "sys", "tmp", "usr", "var",
+}  # fmt: skip
+_LOWER_CASE_PATH = re.compile(r"(?:/[a-z0-9_-]+){2,}/?")  # of base64 that long, hardly any has neither A-Z nor "+" nor "="
 
 
 def read_payload(text: str, roots: Sequence[Path]) -> bytes:
@@ -24,7 +31,8 @@ def read_payload(text: str, roots: Sequence[Path]) -> bytes:
 
     Plain base64 may be of the standard or the URL-safe alphabet, with white space and without padding. A string of at most
     4096 characters that names an existing file under a root is that file, even if it could be base64; a string that cannot
-    be base64 is taken for a path. A relative path starts at the first root.
+    be base64 is taken for a path, and so is one that looks like an absolute path and no JPEG ("/9j/4AAQ…"), where there are
+    roots. What is on the disk outside the roots has no part in that. A relative path starts at the first root.
     """
     scheme = _SCHEME.match(text)
     if scheme:
@@ -33,6 +41,8 @@ def read_payload(text: str, roots: Sequence[Path]) -> bytes:
         found = _read_file(text, roots)
         if found is not None:
             return found
+        if _looks_like_a_path(text, roots):
+            raise _not_readable(text, roots)
     decoded = decode_base64(text)
     if decoded is None:
         raise _not_readable(text, roots)
@@ -125,10 +135,21 @@ def _read_opened(path: str, name: str) -> bytes:
     return content
 
 
+def _looks_like_a_path(text: str, roots: Sequence[Path]) -> bool:
+    """Whether base64 that begins with "/" is meant as a path: below a usual top folder or a root's, or all in lower case."""
+    if not text.startswith("/"):
+        return False
+    tops = _TOPS.union(*(root.absolute().parts[1:2] for root in roots))
+    return text.strip("/").partition("/")[0] in tops or _LOWER_CASE_PATH.fullmatch(text) is not None
+
+
 def _not_readable(text: str, roots: Sequence[Path]) -> ArgumentError:
     if not roots:
         return ArgumentError(f"{_shown(text)} is not base64, and this server reads no files for this connection", _ACCEPTED)
-    return ArgumentError(f"{_shown(text)} is neither base64 nor a file that this server may read", _ACCEPTED)
+    below = " or ".join(str(root) for root in roots[:_MAX_ROOTS])
+    return ArgumentError(
+        f"{_shown(text)} is neither base64 nor a file that this server may read", f"{_ACCEPTED}. Files may be below {below}"
+    )
 
 
 def _shown(text: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_mcp.engine.host.modalities import payload
-from edge_mcp.engine.host.modalities.payload import read_payload
+from edge_mcp.engine.host.modalities.payload import decode_base64, read_payload
 from edge_mcp.errors import ArgumentError
 
 
@@ -134,3 +134,34 @@ def test_files_are_bounded(root: Path) -> None:
 @pytest.mark.parametrize("text", ["a\0b", "file:///a%00b", "x/" * 3000 + ".", "file://other/photo.jpg", "file://[", "é" * 300])
 def test_strange_names(text: str, root: Path) -> None:
     assert len(refusal(text, root)) < 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/etc/passwd", "/etc/nothere", "/etc", "/root/x/y/z", "//etc/shadow", "/elsewhere/picture", "../../secret", "~/secret"],
+)
+def test_a_path_is_not_taken_for_base64(text: str, root: Path) -> None:
+    """Whether there is such a file makes no difference: `/etc/nothere` is answered as `/etc/passwd` is."""
+    assert refusal(text, root) == (
+        f"{text!r} is neither base64 nor a file that this server may read. "
+        f"Send base64 or a data: URI. Files may be below {root}"
+    )
+
+
+def test_a_path_beside_a_root_is_not_taken_for_base64() -> None:
+    assert "may read. " in refusal("/Volumes4/Mine", Path("/Volumes4/pictures"))
+    assert read_payload("/Volumes4/Mine", [Path("/home/pi")]) == base64.b64decode("/Volumes4/Mine==")
+
+
+def test_base64_that_begins_with_a_slash(root: Path) -> None:
+    jpeg = bytes.fromhex("ffd8ffe000104a46494600010101006000600000ffdb")
+    for data in (jpeg, jpeg[:3], b"\xff" * 9, b"\xfe\x00", *(b"\xff" + os.urandom(3000) for _ in range(50))):
+        text = base64.b64encode(data).decode()
+        assert text.startswith("/")
+        assert read_payload(text, [root]) == data
+    long = "/etc/aaa" + "aaaa" * 1500
+    assert read_payload(long, [root]) == decode_base64(long)
+
+
+def test_the_refusal_names_the_roots(root: Path, tmp_path: Path) -> None:
+    assert refusal("file:///nothere", root, tmp_path).endswith(f"Files may be below {root} or {tmp_path}")
