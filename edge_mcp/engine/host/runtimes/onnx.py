@@ -28,7 +28,7 @@ _DATATYPES = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
-_WARNINGS_OFF = 3  # log_severity_level: errors and worse
+_FATAL = 4  # log_severity_level: what is merely an error comes as an exception too
 # Every failure of ONNX Runtime is a class of its own, each derived from Exception alone.
 _FAILURES: tuple[type[Exception], ...] = (
     RuntimeError,
@@ -47,7 +47,7 @@ class OnnxRuntime:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.inter_op_num_threads = 1
-        settings.log_severity_level = _WARNINGS_OFF
+        settings.log_severity_level = _FATAL  # of its runs too
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
         try:

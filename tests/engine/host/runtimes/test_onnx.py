@@ -10,7 +10,7 @@ import pytest
 
 from edge_mcp.engine.host.runtimes.base import RuntimeOptions
 from edge_mcp.engine.host.runtimes.onnx import OnnxModel, OnnxRuntime
-from edge_mcp.errors import ModelError
+from edge_mcp.errors import ArgumentError, ModelError
 
 ROOT = Path(__file__).parents[4]
 LARGE_BATCH = """
@@ -62,3 +62,35 @@ def test_memory_of_a_large_batch_is_given_back() -> None:
     before, large, after = (int(pages) * 4096 / 1e6 for pages in done.stdout.split())
     assert large - before > 50
     assert after - before < (large - before) / 4
+
+
+def protobuf(number: int, value: int | bytes) -> bytes:
+    """One field of a message, all sizes below 128."""
+    return bytes([number << 3, value]) if isinstance(value, int) else bytes([number << 3 | 2, len(value)]) + value
+
+
+def gather() -> bytes:
+    """An ONNX file of one node, y = x[i], with x and y FP32 and i INT64, each of two."""
+
+    def two(name: bytes, datatype: int) -> bytes:
+        shape = protobuf(1, protobuf(1, 2))
+        return protobuf(1, name) + protobuf(2, protobuf(1, protobuf(1, datatype) + protobuf(2, shape)))
+
+    node = protobuf(1, b"x") + protobuf(1, b"i") + protobuf(2, b"y") + protobuf(4, b"Gather")
+    graph = protobuf(1, node) + protobuf(2, b"g")
+    graph += protobuf(11, two(b"x", 1)) + protobuf(11, two(b"i", 7)) + protobuf(12, two(b"y", 1))
+    return protobuf(1, 8) + protobuf(7, graph) + protobuf(8, protobuf(2, 13))
+
+
+def test_a_run_that_fails_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """By the exception alone: ONNX Runtime's own coloured lines stay out of the log, when loading and when running."""
+    (tmp_path / "gather.onnx").write_bytes(gather())
+    model = load(tmp_path / "gather.onnx")
+    x = np.array([3, 4], np.float32)
+    assert model.infer({"x": x, "i": np.array([1, 0])})["y"].tolist() == [4, 3]
+    with pytest.raises(ArgumentError, match="idx=5"):
+        model.infer({"x": x, "i": np.array([5, 0])})
+    (tmp_path / "broken.onnx").write_bytes(gather().replace(b"Gather", b"Gothic"))
+    with pytest.raises(ModelError, match="Gothic"):
+        load(tmp_path / "broken.onnx")
+    assert capfd.readouterr().err == ""
