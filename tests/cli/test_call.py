@@ -164,7 +164,14 @@ def start(*words: str, **streams: int) -> subprocess.Popen[bytes]:
     """A call that is not waited for."""
     command = [sys.executable, "-m", "edge_mcp", "call", *words]
     stdin, stdout, stderr = (streams.get(name) for name in ("stdin", "stdout", "stderr"))
-    return subprocess.Popen(command, cwd=ROOT, process_group=0, stdin=stdin, stdout=stdout, stderr=stderr)
+    return subprocess.Popen(
+        command, cwd=ROOT, process_group=0, stdin=stdin, stdout=stdout, stderr=stderr, preexec_fn=hears_ctrl_c
+    )
+
+
+def hears_ctrl_c() -> None:
+    """What runs the tests in the background may have made them, and so their children, deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_reader_that_goes_away_is_met_with_silence() -> None:
