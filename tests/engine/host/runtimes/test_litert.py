@@ -3,6 +3,7 @@
 import math
 import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +78,17 @@ def test_only_files_with_state_pay_for_it(monkeypatch: pytest.MonkeyPatch) -> No
         assert len(made) == count
 
 
-def test_lanes_that_load_at_once_leave_standard_error_open() -> None:
+def test_lanes_that_load_at_once_leave_standard_error_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(path: str, **options: int) -> Interpreter:
+        time.sleep(0.05)
+        return Interpreter(path, **options)
+
+    monkeypatch.setattr("edge_mcp.engine.host.runtimes.litert.Interpreter", slow)
     before = os.fstat(2)
-    wake = load("tests/fixtures/models/hey_mycroft_int8.tflite")
-    zeros = {wake.inputs[0].name: np.zeros(wake.inputs[0].shape, np.int8)}
-    threads = [threading.Thread(target=lambda: [wake.infer(zeros) for _ in range(50)]) for _ in range(4)]
+    threads = [threading.Thread(target=load, args=("tests/fixtures/models/sine_float.tflite",)) for _ in range(3)]
     for thread in threads:
         thread.start()
+        time.sleep(0.02)  # the second begins and ends after the first
     for thread in threads:
         thread.join(60)
     after = os.fstat(2)
