@@ -6,6 +6,7 @@ A bounded number of tasks in memory, each with a time to live. A task belongs to
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +42,7 @@ class Task:
         self.status = "working"
         self.message = ""
         self.work: asyncio.Task[None] | None = None
+        self.ends = 0.0
         self.created = self._updated = clock()
         self._clock = clock
         self._tell = tell
@@ -59,7 +61,7 @@ class Task:
             "lastUpdatedAt": _stamp(self._updated),
             "ttlMs": TTL_MS,
             "pollIntervalMs": POLL_INTERVAL_MS,
-            **({"inputRequests": asked} if asked else {}),
+            **({"inputRequests": asked} if asked and self.status not in TERMINAL else {}),
             **self._outcome,
         }
 
@@ -85,7 +87,10 @@ class Task:
             self._answers |= waiting
             self._questions |= {key: questions[key] for key in waiting}
             self.become("input_required")
-            await asyncio.wait(waiting.values())
+            try:
+                await asyncio.wait(waiting.values())
+            finally:
+                self._withdraw(waiting)
         return {key: known[key] if key in known else waiting[key].result() for key in questions}
 
     def answer(self, responses: Mapping[str, dict[str, Any]]) -> None:
@@ -103,6 +108,15 @@ class Task:
         self.become("cancelled")
         if self.work is not None:
             self.work.cancel()
+
+    def _withdraw(self, waiting: Mapping[str, "asyncio.Future[dict[str, Any]]"]) -> None:
+        """Take back those questions that nobody waits for any more."""
+        for key, future in waiting.items():
+            if self._answers.get(key) is future:
+                del self._answers[key]
+                self._questions.pop(key, None)
+        if self.status == "input_required" and not self._questions:
+            self.become("working")
 
 
 class TaskWire:
@@ -123,13 +137,21 @@ class TaskWire:
 
 
 class Tasks:
-    """The tasks there are."""
+    """The tasks there are. `clock` is what they are stamped with; `monotonic`, in seconds, says when they end."""
 
-    def __init__(self, changes: Changes, clock: Clock = now, most: int = MAX_TASKS) -> None:
+    def __init__(
+        self,
+        changes: Changes,
+        clock: Clock = now,
+        most: int = MAX_TASKS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._changes = changes
         self._clock = clock
         self._most = most
+        self._monotonic = monotonic
         self._tasks: dict[str, Task] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, principal: str, work: Work) -> Task:
         """Start `work`; its result, a CallToolResult, is the task's. Raises: EngineError when too many are under way.
@@ -143,9 +165,11 @@ class Tasks:
                 raise EngineError(f"{self._most} tasks are under way already", "Call again when some have ended", TTL_MS)
             del self._tasks[ended.id]
         task = Task(secrets.token_urlsafe(18), principal, self._clock, self._tell)
+        task.ends = self._monotonic() + TTL_MS / 1000
         self._tasks[task.id] = task
         task.work = asyncio.create_task(self._run(task, work))
-        asyncio.get_running_loop().call_later(TTL_MS / 1000 + 1, self._sweep)  # also when nobody asks any more
+        if self._timer is None or self._timer.when() < asyncio.get_running_loop().time():  # overdue: of a loop that ended
+            self._sweep_later()
         return task
 
     def get(self, task_id: str, principal: str) -> Task:
@@ -163,6 +187,9 @@ class Tasks:
 
     async def close(self) -> None:
         """Stop all work."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         running = [task.work for task in self._tasks.values() if task.work is not None]
         for work in running:
             work.cancel()
@@ -174,20 +201,37 @@ class Tasks:
         except EdgeError as error:
             data = {"data": error.data} if isinstance(error, ProtocolError) and error.data is not None else {}
             task.become("failed", error={"code": error.code, "message": str(error), **data})
-        except Exception:
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             logger.exception("a task failed unexpectedly")
             task.become("failed", error={"code": INTERNAL_ERROR, "message": "internal error"})
 
     def _sweep(self) -> None:
         """Forget tasks past their time to live."""
-        present = self._clock()
+        present = self._monotonic()
         for task in list(self._tasks.values()):
-            if (present - task.created).total_seconds() * 1000 > TTL_MS:
+            if present > task.ends:
                 task.cancel()
                 del self._tasks[task.id]
 
+    def _sweep_later(self) -> None:
+        """Sweep now, and again when the oldest task's time is over, also when nobody asks any more: one timer for all."""
+        self._sweep()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._tasks:
+            left = next(iter(self._tasks.values())).ends - self._monotonic()
+            self._timer = asyncio.get_running_loop().call_later(left + 1, self._sweep_later)
+
     def _tell(self, task: Task) -> None:
         self._changes.tell(Change("notifications/tasks", task=task.state()))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _stamp(moment: datetime) -> str:

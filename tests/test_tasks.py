@@ -9,6 +9,7 @@ import pytest
 
 from edge_mcp import Context, Server
 from edge_mcp.changes import Change, Changes
+from edge_mcp.context import Question
 from edge_mcp.errors import EngineError, ProtocolError
 from edge_mcp.tasks import MAX_TASKS, TTL_MS, Task, Tasks, TaskWire
 from tests.talk import LEGACY, LIMIT_S, TASKS, Talk, talking
@@ -184,14 +185,15 @@ async def _at_once(task: Task) -> Mapping[str, Any]:
 
 
 async def test_a_task_is_forgotten_and_stopped_when_its_time_is_over() -> None:
-    clock = Clock()
-    tasks = Tasks(Changes(), clock)
+    clock, passed = Clock(), [0.0]
+    tasks = Tasks(Changes(), clock, monotonic=lambda: passed[0])
     task = tasks.begin("", _endless)
     assert task.work is not None
     await asyncio.sleep(0)
-    clock.now += timedelta(milliseconds=TTL_MS)
+    clock.now += timedelta(hours=3)  # somebody set the clock
+    passed[0] += TTL_MS / 1000
     assert tasks.get(task.id, "") is task
-    clock.now += timedelta(milliseconds=1)
+    passed[0] += 0.001
     with pytest.raises(ProtocolError):
         tasks.get(task.id, "")
     await asyncio.wait([task.work], timeout=LIMIT_S)
@@ -243,3 +245,68 @@ async def test_a_tasks_progress_is_its_message_and_wakes_nobody() -> None:
     task.cancel()
     task.say("too late")
     assert task.state()["statusMessage"] == "half"
+
+
+async def test_one_timer_forgets_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed, timers = [0.0], list[Any]()
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def count(delay: float, callback: Any, *args: Any) -> asyncio.TimerHandle:
+        timers.append(callback)
+        return call_later(delay, callback, *args)
+
+    monkeypatch.setattr(loop, "call_later", count)
+    tasks = Tasks(Changes(), most=3, monotonic=lambda: passed[0])
+    for _ in range(20):
+        task = tasks.begin("", _at_once)
+        assert task.work is not None
+        await task.work
+    assert len(timers) == 1
+    passed[0] += TTL_MS / 1000 + 1
+    timers[0]()
+    assert tasks.owned([task.id], "") == []
+    assert len(timers) == 1
+    last = tasks.begin("", _endless)
+    assert len(timers) == 2
+    await tasks.close()
+    assert last.work is not None
+    assert last.work.cancelled()
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError(), SystemExit(3), GeneratorExit()])
+async def test_whatever_ends_the_work_ends_the_task(raised: BaseException) -> None:
+    async def end(task: Task) -> Mapping[str, Any]:
+        raise raised
+
+    task = Tasks(Changes()).begin("", end)
+    assert task.work is not None
+    await asyncio.wait([task.work], timeout=LIMIT_S)
+    assert task.state()["error"] == {"code": -32603, "message": "internal error"}
+
+
+async def test_a_question_that_nobody_waits_for_is_withdrawn() -> None:
+    timed_out, go = asyncio.Event(), asyncio.Event()
+    question = {"ok": Question("elicitation/create", {"requestedSchema": OK})}
+
+    async def impatient(task: Task) -> Mapping[str, Any]:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(task.ask({}, question), 0.01)
+        timed_out.set()
+        await go.wait()
+        keep.append(asyncio.ensure_future(task.ask({}, question)))
+        await asyncio.sleep(0)
+        assert task.status == "input_required"
+        return {"content": []}
+
+    keep = list[Any]()
+    task = Tasks(Changes()).begin("", impatient)
+    assert task.work is not None
+    await asyncio.wait_for(timed_out.wait(), LIMIT_S)
+    assert task.status == "working"
+    assert "inputRequests" not in task.state()
+    go.set()
+    await task.work
+    assert task.status == "completed"
+    assert "inputRequests" not in task.state()
+    keep[0].cancel()
