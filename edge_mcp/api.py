@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any, Literal, TypeVar
@@ -181,7 +182,8 @@ class Server:
         if self._loop is None or self._loop is here:
             changes.tell(change)
         else:
-            self._loop.call_soon_threadsafe(changes.tell, change)
+            with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                self._loop.call_soon_threadsafe(changes.tell, change)
 
 
 def _called(decorator: str, name: object) -> None:

@@ -47,8 +47,11 @@ class Question:
                 return isinstance(answer.get("roots"), list)
 
 
-class InputRequired(Exception):
-    """The call cannot go on without answers to these questions (2026-07-28, Multi Round-Trip Requests)."""
+class InputRequired(BaseException):
+    """The call cannot go on without answers to these questions (2026-07-28, Multi Round-Trip Requests).
+
+    No Exception: an `except Exception` around a question must not swallow it, as it does not in the other revisions.
+    """
 
     def __init__(self, questions: Mapping[str, Question]) -> None:
         super().__init__(", ".join(questions))

@@ -4,18 +4,23 @@ import asyncio
 import copy
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from edge_mcp.context import Context
-from edge_mcp.errors import ArgumentError, ConfigError
+from edge_mcp.context import Context, InputRequired
+from edge_mcp.errors import ArgumentError, ConfigError, EngineError
 
 REF = "#/$defs/{name}"
+MAX_THREADS = 64
+"""How many plain functions may run at once, those counted whose callers have left."""
+
+_threads = threading.BoundedSemaphore(MAX_THREADS)
 
 
 class Function:
@@ -31,18 +36,25 @@ class Function:
         self._on_loop = inspect.iscoroutinefunction(_hinted(function))
         try:
             hints = get_type_hints(_hinted(function), include_extras=True)
-        except (NameError, TypeError) as error:
+        except Exception as error:  # hints that are texts are evaluated
             raise ConfigError(f"the type hints of {self.name} cannot be read: {error}") from error
         self.returns: Any = hints.get("return", Any)
-        parameters = inspect.signature(function).parameters.values()
-        self._context = next((parameter.name for parameter in parameters if hints.get(parameter.name) is Context), None)
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the parameters of {self.name} cannot be read: {error}", "Wrap it in a function") from error
+        self._context = next((p.name for p in parameters if _is_context(hints.get(p.name))), None)
         taken = [parameter for parameter in parameters if parameter.name != self._context]
         self._open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken)
         self.parameters = [parameter for parameter in taken if parameter.kind is not parameter.VAR_KEYWORD]
         if wrong := [p.name for p in self.parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]:
             raise ConfigError(f"{self.name} has the positional parameter {wrong[0]}", "Arguments are passed by name")
         fields = [(parameter.name, hints.get(parameter.name, Any), *_default(parameter)) for parameter in self.parameters]
-        self._arguments = msgspec.defstruct(self.name, fields, kw_only=True, forbid_unknown_fields=not self._open)
+        try:
+            self._arguments = msgspec.defstruct(self.name, fields, kw_only=True, forbid_unknown_fields=not self._open)
+        except (TypeError, ValueError, RuntimeError) as error:
+            names = ", ".join(parameter.name for parameter in self.parameters)
+            raise ConfigError(f"{self.name} cannot take its parameters ({names}): {error}", "Name them otherwise") from error
         self.schema = schema_of(self._arguments, self.name)
         self.schema.pop("title", None)
         self._decoder = msgspec.json.Decoder(self._arguments)
@@ -64,15 +76,30 @@ class Function:
             raise ArgumentError(f"{self.name}: {error}", self._expected()) from None
 
     async def call(self, values: Mapping[str, Any], context: Context | None = None) -> Any:
-        """What the function returns, or raises."""
+        """What the function returns, or raises: an Exception, or InputRequired. Raises: EngineError when too many run."""
         more = {self._context: context} if self._context else {}
         if self._on_loop:
-            return await self._function(**values, **more)
+            return await guarded(self._function(**values, **more))
         return await _in_thread(partial(self._function, **values, **more))
 
     def _expected(self) -> str:
         known = [f"{p.name}{'' if p.default is p.empty else ' (optional)'}" for p in self.parameters]
         return f"It takes {', '.join(known)}" if known else "It takes no arguments"
+
+
+async def guarded(work: Awaitable[Any]) -> Any:
+    """Await a user's code. What would end more than it (SystemExit, the cancellation of something else) is a RuntimeError."""
+    me = asyncio.current_task()
+    try:
+        return await work
+    except (Exception, InputRequired):
+        raise
+    except BaseException as raised:
+        if _current() is not me:
+            raise  # nobody awaits any more: the coroutine is being closed
+        if isinstance(raised, asyncio.CancelledError) and me is not None and me.cancelling():
+            raise
+        raise RuntimeError(repr(raised)) from raised
 
 
 def schema_of(kind: Any, name: str) -> dict[str, Any]:
@@ -92,7 +119,10 @@ def schema_of(kind: Any, name: str) -> dict[str, Any]:
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
-    """Run in a thread that cannot keep the process alive, as those of asyncio's executor do when a function hangs."""
+    """Run in a thread that cannot keep the process alive, as those of asyncio's executor do when a function hangs.
+
+    A function cannot be stopped: it has its place until it ends, also when its caller has left. Raises: EngineError.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
@@ -106,13 +136,34 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
         try:
             result = function()
         except BaseException as raised:  # noqa: BLE001 - the caller gets it; an exit of a thread is none of the server's
-            fits = isinstance(raised, Exception) and not isinstance(raised, StopIteration)
+            fits = isinstance(raised, Exception | InputRequired) and not isinstance(raised, StopIteration)
             error = raised if fits else RuntimeError(repr(raised))
+        finally:
+            _threads.release()
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
-    return await future
+    if not _threads.acquire(blocking=False):
+        raise EngineError("too many plain functions are running", "Call again later")
+    try:
+        threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
+    except RuntimeError as error:
+        _threads.release()
+        raise EngineError(f"no thread can be started: {error}", "Call again later") from error
+    return await guarded(future)
+
+
+def _current() -> "asyncio.Task[Any] | None":
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop is running
+        return None
+
+
+def _is_context(hint: Any) -> bool:
+    if get_origin(hint) in (Union, UnionType):
+        return set(get_args(hint)) == {Context, NoneType}
+    return hint is Context
 
 
 def _fields(values: msgspec.Struct) -> dict[str, Any]:

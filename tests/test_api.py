@@ -217,6 +217,9 @@ def _register(decorator: Any, function: Any) -> None:
         (lambda mine: [mine.resource("a://b")(_nothing), mine.resource("a://b")(_nothing)], "already"),
         (lambda mine: mine.resource("a://{b}")(_city), "variables"),
         (lambda mine: mine.tool("a")(lambda *values: ""), "by name"),
+        (lambda mine: mine.tool("x")(max), "the parameters of max cannot be read"),
+        (lambda mine: mine.tool("x")(dict), "the parameters of dict cannot be read"),
+        (lambda mine: mine.tool("x")(lambda __x: ""), "cannot take its parameters"),
         (lambda mine: mine.completion("a", "b")(_complete), "no prompt"),
         (lambda mine: mine.completion("a://{b}", "b")(_complete), "no template"),
         (lambda mine: mine.remove_tool("a"), "no tool"),
@@ -308,3 +311,48 @@ def test_a_tool_that_hangs_does_not_keep_the_server_alive() -> None:
         assert process.stderr.readline() == b"hangs\n"
         process.terminate()
         assert process.wait(8) == 0
+
+
+@pytest.mark.parametrize("version", [LEGACY, MODERN])
+async def test_a_tool_that_raises_what_is_no_exception_is_answered(version: str) -> None:
+    mine = server()
+
+    @mine.tool()
+    async def ends(kind: str) -> str:
+        if kind == "cancelled":
+            inner = asyncio.ensure_future(asyncio.sleep(60))
+            inner.cancel()
+            await inner
+        raise {"exit": SystemExit, "close": GeneratorExit, "key": KeyboardInterrupt, "base": BaseException}[kind]("no")
+
+    async with talking(mine.connect, version) as talk:
+        for kind in ("cancelled", "exit", "close", "key", "base"):
+            result = await talk.call("ends", kind=kind)
+            assert (result["isError"], text(result)) == (True, "internal error"), kind
+
+
+async def test_a_question_is_not_swallowed() -> None:
+    mine = server()
+
+    @mine.tool()
+    async def asks(context: Context) -> str:
+        try:
+            await context.elicit("Name?", {"type": "object", "properties": {}})
+        except Exception:  # noqa: BLE001
+            return "swallowed"
+        return "answered"
+
+    async with talking(mine.connect, MODERN, {"elicitation": {}}) as talk:
+        assert (await talk.call("asks"))["resultType"] == "input_required"
+
+
+def test_a_tool_may_be_added_after_the_serving_ended() -> None:
+    mine = server()
+
+    async def serve() -> None:
+        async with talking(mine.connect, MODERN):
+            pass
+
+    asyncio.run(serve())
+    mine.tool()(_nothing)
+    mine.remove_tool("_nothing")

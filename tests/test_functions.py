@@ -4,13 +4,14 @@ import asyncio
 import functools
 import threading
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import msgspec
 import pytest
 
-from edge_mcp.errors import ArgumentError, ConfigError
-from edge_mcp.functions import Function, schema_of
+from edge_mcp import Context
+from edge_mcp.errors import ArgumentError, ConfigError, EngineError
+from edge_mcp.functions import MAX_THREADS, Function, schema_of
 
 
 @dataclass
@@ -133,3 +134,34 @@ async def test_a_plain_function_whose_caller_has_gone_ends_quietly() -> None:
         await call
     go.set()
     assert await asyncio.to_thread(ended.wait, 5)
+
+
+async def test_there_is_a_bound_to_plain_functions_also_of_callers_that_left() -> None:
+    go = threading.Event()
+    function = Function(go.wait)
+    before = threading.active_count()
+    callers = [asyncio.create_task(function.call({})) for _ in range(MAX_THREADS)]
+    try:
+        await asyncio.sleep(0)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.wait(callers)
+        for _ in range(10):
+            with pytest.raises(EngineError, match=r"too many plain functions are running\. Call again later"):
+                await function.call({})
+        assert threading.active_count() <= before + MAX_THREADS
+    finally:
+        go.set()
+    async with asyncio.timeout(10):
+        while threading.active_count() > before:
+            await asyncio.sleep(0.01)
+    assert await function.call({})
+
+
+def test_a_context_may_be_optional() -> None:
+    def one(context: Context | None = None) -> None: ...
+
+    def other(context: Optional[Context], n: int) -> None: ...  # noqa: UP045
+
+    assert Function(one).schema["properties"] == {}
+    assert list(Function(other).schema["properties"]) == ["n"]

@@ -8,9 +8,9 @@ from typing import Any, get_origin, is_typeddict
 
 import msgspec
 
-from edge_mcp.context import Context, InputRequired
+from edge_mcp.context import Context
 from edge_mcp.errors import ConfigError, EdgeError
-from edge_mcp.functions import Function, schema_of
+from edge_mcp.functions import Function, guarded, schema_of
 from edge_mcp.protocol.content import as_block
 from edge_mcp.protocol.messages import ToolDefinition, ToolResult
 from edge_mcp.tools.base import TaskUse, Tool
@@ -64,7 +64,7 @@ class FunctionTool:
     async def prepare(self, arguments: bytes, context: Context) -> None:
         """See Tool."""
         if self._before is not None:
-            await self._before(context)
+            await guarded(self._before(context))
 
     async def call(self, arguments: bytes, context: Context) -> ToolResult:
         """See Tool."""
@@ -75,7 +75,7 @@ class FunctionTool:
             except ValueError as error:
                 return ToolResult.failed(str(error))
             return self._result(value)  # a ValueError of this one is not the caller's
-        except (EdgeError, InputRequired):
+        except EdgeError:
             raise
         except Exception:
             logger.exception("the tool %s failed unexpectedly", self.definition.name)
