@@ -14,6 +14,7 @@ from edge_mcp.protocol.headers import LegacyMessage
 from edge_mcp.protocol.jsonrpc import RequestId
 from edge_mcp.protocol.versions import LEGACY
 from edge_mcp.transports.base import Frame, Peer
+from edge_mcp.transports.inbox import Inbox
 from edge_mcp.transports.replay import Replay
 from edge_mcp.transports.sse import Reply
 
@@ -38,6 +39,7 @@ class Stream:
     def __init__(self, number: int, ids: Iterable[RequestId], reply: Reply | None) -> None:
         self.number = number
         self.ids = set(ids)
+        self.cancelled: set[RequestId] = set()
         self.reply = reply
         self.claim: Reply | None = None
         """Who will have it next."""
@@ -76,8 +78,7 @@ class HttpSession:
         self.closed = False
         self._clock = clock
         self._replay = replay
-        self._incoming: asyncio.Queue[tuple[bytes, Stream | None] | None] = asyncio.Queue(_ROOM)
-        self._ended = asyncio.Event()
+        self._incoming: Inbox[tuple[bytes, Stream | None]] = Inbox(_ROOM)
         self._general = Stream(_GENERAL, (), None)
         self._streams: dict[int, Stream] = {_GENERAL: self._general}
         self._by_request: dict[RequestId, Stream] = {}
@@ -119,13 +120,16 @@ class HttpSession:
 
     async def push(self, frame: bytes, message: LegacyMessage, stream: Stream | None) -> None:
         """Hand a frame to the conversation, once there is room for it. Raises: ConnectionClosed."""
-        if self.closed:
-            raise ConnectionClosed("the session has ended")
-        await self._incoming.put((frame, stream))
+        try:
+            await self._incoming.put((frame, stream))
+        except BaseException:  # the session has ended, or the client left: nothing is going to answer
+            if stream is not None:
+                self._finish(stream)
+            raise
         for known in message.cancels:
-            if (cancelled := self._by_request.pop(known, None)) is not None:
-                cancelled.ids.discard(known)
-                if not cancelled.ids:
+            if (cancelled := self._by_request.get(known)) is not None:
+                cancelled.cancelled.add(known)  # the joint answer to a batch may yet be sent about it
+                if cancelled.cancelled == cancelled.ids:
                     await self._call_off(cancelled, known)
 
     def leave(self, stream: Stream, reply: Reply) -> None:
@@ -167,10 +171,7 @@ class HttpSession:
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         """See Connection."""
-        while not self.closed:
-            incoming = await self._incoming.get()
-            if incoming is None or self.closed:
-                return
+        while (incoming := await self._incoming.get()) is not None:
             frame, self._current = incoming
             yield frame
 
@@ -216,9 +217,7 @@ class HttpSession:
         for stream in self._streams.values():
             if stream.reply is not None:
                 stream.reply.end()
-        while not self._incoming.empty():
-            self._incoming.get_nowait()
-        self._incoming.put_nowait(None)
+        self._incoming.close()
 
     async def _deliver(self, stream: Stream, frame: bytes, last: bool) -> None:
         reply = stream.reply
@@ -249,11 +248,16 @@ class HttpSession:
     async def _call_off(self, stream: Stream, request_id: RequestId) -> None:
         """End the stream of a cancelled request with an error: where one ends without an answer, the official SDKs come back
         for it again and again."""
+        for known in stream.ids:
+            if self._by_request.get(known) is stream:
+                del self._by_request[known]
         frame = jsonrpc.error(request_id, jsonrpc.REQUEST_CANCELLED, "the request was cancelled")
-        async with stream.turn:
-            if not stream.done:
-                await self._deliver(stream, frame, last=True)
-        self._finish(stream)
+        try:
+            async with stream.turn:
+                if not stream.done:
+                    await self._deliver(stream, frame, last=True)
+        finally:
+            self._finish(stream)
 
     def _finish(self, stream: Stream) -> None:
         """Nothing more comes on this stream."""

@@ -46,7 +46,8 @@ class Sessions:
             return None
         session = HttpSession(peer, self._replay, self._clock)
         self._sessions[session.id] = session
-        self._tasks[session.id] = asyncio.create_task(self._run(session))
+        task = self._tasks[session.id] = asyncio.create_task(self._run(session))
+        task.add_done_callback(lambda _: self._tasks.pop(session.id, None))
         self._watch()
         return session
 
@@ -76,8 +77,6 @@ class Sessions:
         tasks = list(self._tasks.values())
         for session in list(self._sessions.values()):
             self._end(session)
-        for task in tasks:
-            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _watch(self) -> None:
@@ -103,6 +102,9 @@ class Sessions:
     def _end(self, session: HttpSession) -> None:
         self._sessions.pop(session.id, None)
         session.end()
+        task = self._tasks.get(session.id)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()  # it may be waiting for something else than a message
 
     async def _run(self, session: HttpSession) -> None:
         try:
@@ -111,4 +113,3 @@ class Sessions:
             logger.exception("%s: a session failed unexpectedly", session.peer.address)
         finally:
             self._end(session)
-            self._tasks.pop(session.id, None)

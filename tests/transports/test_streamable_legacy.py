@@ -9,7 +9,9 @@ import pytest
 
 from edge_mcp.changes import TOOLS
 from edge_mcp.protocol.versions import LEGACY
+from edge_mcp.transports.base import Frame
 from edge_mcp.transports.http import Limits, Options
+from edge_mcp.transports.session import HttpSession
 from edge_mcp.transports.streamable import Timing
 from tests.transports.wire import BOTH, Legacy, Site, event, initialize, listening, text
 
@@ -359,3 +361,52 @@ async def test_every_session_ends_with_the_server() -> None:
             async with asyncio.timeout(5):
                 assert await event(response) is None
         assert not site.server._live
+
+
+async def test_a_session_that_does_not_read_keeps_no_id_and_its_end_is_that_of_all_who_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading = asyncio.Event()
+    reading.set()
+    frames = HttpSession.__aiter__
+
+    async def reluctant(session: HttpSession) -> AsyncIterator[Frame]:
+        async for frame in frames(session):
+            yield frame
+            await reading.wait()
+
+    monkeypatch.setattr(HttpSession, "__aiter__", reluctant)
+    async with listening() as site:
+        session = await site.initialize()
+        held = asyncio.create_task(session.ask("tools/call", 1, name="hold", arguments={}))
+        call = await site.catalogue.next_call()
+        reading.clear()
+        pings = [asyncio.create_task(session.ask("ping", n)) for n in range(1000, 1040)]
+        await asyncio.sleep(0.2)
+        leaver = asyncio.create_task(session.ask("ping", 777))
+        await asyncio.sleep(0.1)
+        leaver.cancel()
+        await asyncio.sleep(0.1)
+        again = asyncio.create_task(session.ask("ping", 777))
+        await asyncio.sleep(0.1)
+        assert not again.done()  # it waits: 777 is not refused
+        async with site.http.delete(site.url, headers=session.headers) as response:
+            assert response.status == 200
+        async with asyncio.timeout(5):
+            await asyncio.gather(held, *pings, again)
+            await call.cancelled.wait()
+
+
+async def test_the_answers_to_a_batch_come_although_one_call_was_cancelled(site: Site) -> None:
+    session = await site.initialize("2025-03-26")
+    names = {21: "hold", 22: "echo"}
+    batch = [session.body("tools/call", n, {"name": name, "arguments": {}}) for n, name in names.items()]
+    asked = asyncio.create_task(session.post(batch))
+    for _ in names:
+        await site.catalogue.next_call()
+    await asyncio.sleep(0.05)  # the answer to 22 waits
+    await session.post({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 21}})
+    async with asyncio.timeout(5):
+        answer = await asked
+    assert [part["id"] for part in answer.json] == [22]
+    assert (await session.ask("ping", 21)).status == 200
