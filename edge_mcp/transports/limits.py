@@ -7,6 +7,8 @@ from contextlib import contextmanager
 MAX_PEERS = 1024
 BURST_S = 2.0
 """So many seconds' worth of requests may come at once."""
+SMALL = 64 * 1024
+"""Bytes that every request may hold: the number of connections bounds them together."""
 
 
 class RateLimit:
@@ -62,26 +64,40 @@ class ConnectionLimit:
 
 
 class ByteBudget:
-    """Counts the bytes of all requests that are held at once."""
+    """Counts the bytes of all requests that are held at once, beyond `small` of each. One address has at most half of them."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, small: int = SMALL) -> None:
         self._most = most
+        self._most_per_peer = most // 2
+        self._small = small
+        self._by_peer: dict[str, int] = {}
         self.held = 0
 
     @contextmanager
-    def lease(self) -> Iterator[Callable[[int], bool]]:
+    def lease(self, address: str) -> Iterator[Callable[[int], bool]]:
         """Hold bytes until the end of the `with`: the function given takes more of them, unless there are no more."""
-        mine = 0
+        taken = counted = 0
 
         def take(size: int) -> bool:
-            nonlocal mine
-            if self.held + size > self._most:
+            nonlocal taken, counted
+            more = max(0, taken + size - self._small) - counted
+            if more and not self._fits(address, more):
                 return False
-            self.held += size
-            mine += size
+            self._count(address, more)
+            taken += size
+            counted += more
             return True
 
         try:
             yield take
         finally:
-            self.held -= mine
+            self._count(address, -counted)
+
+    def _fits(self, address: str, size: int) -> bool:
+        return self.held + size <= self._most and self._by_peer.get(address, 0) + size <= self._most_per_peer
+
+    def _count(self, address: str, size: int) -> None:
+        self.held += size
+        self._by_peer[address] = self._by_peer.get(address, 0) + size
+        if not self._by_peer[address]:
+            del self._by_peer[address]

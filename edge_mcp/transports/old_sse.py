@@ -1,6 +1,5 @@
 """HTTP+SSE of 2024-11-05: a stream for the answers at `/sse`, and a URL to post messages to. For old hosts."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
@@ -10,12 +9,14 @@ from edge_mcp.errors import ConnectionClosed
 from edge_mcp.protocol import headers
 from edge_mcp.protocol.headers import Refusal
 from edge_mcp.transports.base import Frame, Peer, Serve
+from edge_mcp.transports.inbox import Inbox
 from edge_mcp.transports.limits import ByteBudget
 from edge_mcp.transports.sse import KEEP_ALIVE_S, Reply, event
 from edge_mcp.transports.streamable import read, refused
 
 STREAM, MESSAGES = "/sse", "/messages"
 _ROOM = 1  # messages that wait to be read
+_UNKNOWN_STREAM = Refusal(404, "there is no such stream (any more)")
 
 
 class OldConnection:
@@ -26,10 +27,10 @@ class OldConnection:
     def __init__(self, peer: Peer, reply: Reply) -> None:
         self.peer = peer
         self._reply = reply
-        self._incoming: asyncio.Queue[bytes | None] = asyncio.Queue(_ROOM)
+        self._incoming: Inbox[bytes] = Inbox(_ROOM)
 
     async def push(self, frame: bytes) -> None:
-        """Take a message, once there is room for it."""
+        """Take a message, once there is room for it. Raises: ConnectionClosed."""
         await self._incoming.put(frame)
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
@@ -47,9 +48,7 @@ class OldConnection:
     async def close(self, reason: str = "") -> None:
         """See Connection."""
         self._reply.end()
-        while not self._incoming.empty():
-            self._incoming.get_nowait()
-        self._incoming.put_nowait(None)
+        self._incoming.close()
 
 
 class OldEndpoint:
@@ -96,10 +95,13 @@ class OldEndpoint:
         """A message, which is answered on the stream."""
         connection = self._connections.get(request.rel_url.query.get("session_id", ""))
         if connection is None or connection.peer.principal != peer.principal:
-            return refused(Refusal(404, "there is no such stream (any more)"))
-        with self._budget.lease() as take:
+            return refused(_UNKNOWN_STREAM)
+        with self._budget.lease(peer.address) as take:
             body = await read(request, self._limit, self._seconds, take)
             if isinstance(body, Refusal):
                 return refused(body)
-            await connection.push(body)
+            try:
+                await connection.push(body)
+            except ConnectionClosed:
+                return refused(_UNKNOWN_STREAM)
         return web.Response(status=202, text="Accepted")

@@ -75,7 +75,7 @@ class Endpoint:
         """Answer a POST whose declared content is checked already."""
         if refusal := headers.check_accept(request.headers, headers.JSON, headers.EVENTS):
             return refused(refusal)
-        with self.budget.lease() as take:
+        with self.budget.lease(peer.address) as take:
             body = await read(request, self._limit, self._timing.body, take)
             if isinstance(body, Refusal):
                 return refused(body)
@@ -192,6 +192,10 @@ class Endpoint:
         try:
             await session.push(body, message, stream)
             return await waiting.wait() or _empty_stream()
+        except ConnectionClosed:
+            if waiting.response is None:
+                raise
+            return waiting.response  # it had become a stream
         finally:
             session.leave(stream, waiting)
 

@@ -2,7 +2,9 @@
 
 import asyncio
 
+from edge_mcp.errors import ConnectionClosed
 from edge_mcp.transports.base import Connection, Peer
+from edge_mcp.transports.inbox import Inbox
 from edge_mcp.transports.limits import MAX_PEERS, ByteBudget, ConnectionLimit, RateLimit
 from edge_mcp.transports.replay import Replay
 from edge_mcp.transports.sessions import EVICT_S, Sessions
@@ -53,14 +55,26 @@ def test_connections_are_counted_in_all_and_by_address() -> None:
 
 
 def test_bytes_are_held_until_their_request_ends() -> None:
-    budget = ByteBudget(10)
-    with budget.lease() as first:
+    budget = ByteBudget(20, small=0)
+    with budget.lease("a") as first:
         assert first(6)
-        with budget.lease() as second:
+        with budget.lease("a") as second:
             assert [second(5), second(4), second(1)] == [False, True, False]
         assert budget.held == 6
         assert first(4)
     assert budget.held == 0
+
+
+def test_one_peer_has_half_of_the_bytes_and_small_requests_are_always_let_in() -> None:
+    budget = ByteBudget(20, small=3)
+    with budget.lease("a") as a, budget.lease("a") as more, budget.lease("b") as b, budget.lease("c") as c:
+        assert [a(13), a(1), more(4), more(3), more(1)] == [True, False, False, True, False]
+        assert [b(2), b(11), b(1)] == [True, True, False]
+        assert [c(2), c(1), c(1)] == [True, True, False]
+        assert budget.held == 20
+    assert budget.held == 0
+    with budget.lease("a") as a:
+        assert a(13)
 
 
 def test_replay_keeps_the_newest() -> None:
@@ -139,3 +153,24 @@ async def test_a_session_whose_conversation_fails_is_gone() -> None:
             await asyncio.sleep(0)
     assert session.closed
     await sessions.close()
+
+
+async def test_an_inbox_that_is_closed_wakes_all_who_wait() -> None:
+    inbox = Inbox[int](2)
+    puts = [asyncio.create_task(inbox.put(n)) for n in range(9)]
+    await asyncio.sleep(0)
+    assert [await inbox.get(), await inbox.get()] == [0, 1]
+    await asyncio.sleep(0)
+    puts[4].cancel()
+    assert [await inbox.get() for _ in range(3)] == [2, 3, 5]
+    inbox.close()
+    async with asyncio.timeout(5):
+        said = await asyncio.gather(*puts, return_exceptions=True)
+    assert {type(word) for word in said[6:]} <= {type(None), ConnectionClosed}
+    assert isinstance(said[8], ConnectionClosed)
+    assert await inbox.get() is None
+    reader = Inbox[int](1)
+    waiting = asyncio.create_task(reader.get())
+    await asyncio.sleep(0)
+    reader.close()
+    assert await waiting is None
