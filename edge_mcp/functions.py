@@ -102,6 +102,16 @@ async def guarded(work: Awaitable[Any]) -> Any:
         raise RuntimeError(repr(raised)) from raised
 
 
+async def answer_of(function: Callable[..., Any], *values: Any) -> Any:
+    """What a user's function, async or not, returns on the event loop; see `guarded`."""
+
+    async def work() -> Any:
+        value = function(*values)
+        return await value if isinstance(value, Awaitable) else value
+
+    return await guarded(work())
+
+
 def schema_of(kind: Any, name: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of a type, with what it refers to in `$defs`. Raises: ConfigError."""
     try:

@@ -356,3 +356,17 @@ def test_a_tool_may_be_added_after_the_serving_ended() -> None:
     asyncio.run(serve())
     mine.tool()(_nothing)
     mine.remove_tool("_nothing")
+
+
+async def test_a_completion_that_exits_does_not_end_the_server() -> None:
+    mine = server()
+    mine.prompt("p")(_prompt)
+
+    @mine.completion("p", "city")
+    def leave(value: str, known: Any) -> list[str]:
+        sys.exit(value)
+
+    async with talking(mine.connect, MODERN) as talk:
+        ref = {"type": "ref/prompt", "name": "p"}
+        error = await talk.fail("completion/complete", ref=ref, argument={"name": "city", "value": "x"})
+        assert error["message"] == "internal error"

@@ -5,7 +5,7 @@ from typing import Any
 
 from edge_mcp.context import Context
 from edge_mcp.errors import ConfigError, EdgeError
-from edge_mcp.functions import Function
+from edge_mcp.functions import Function, answer_of
 from edge_mcp.prompts.base import PromptArgument, PromptDefinition, PromptMessage
 from edge_mcp.protocol.content import as_block
 
@@ -82,8 +82,8 @@ class FunctionPrompts:
     async def complete(self, name: str, argument: str, value: str, known: Mapping[str, str]) -> Sequence[str]:
         """See Prompts."""
         complete = self._completions.get((name, argument))
-        values = complete(value, known) if complete else []
-        return await values if isinstance(values, Awaitable) else values
+        values: Sequence[str] = await answer_of(complete, value, known) if complete else []
+        return values
 
 
 def _message(value: Any) -> PromptMessage:

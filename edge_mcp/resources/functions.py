@@ -10,7 +10,7 @@ import msgspec
 
 from edge_mcp.context import Context
 from edge_mcp.errors import ConfigError, EdgeError
-from edge_mcp.functions import Function
+from edge_mcp.functions import Function, answer_of
 from edge_mcp.resources.base import Contents, ResourceDefinition, TemplateDefinition
 
 Complete = Callable[[str, Mapping[str, str]], Sequence[str] | Awaitable[Sequence[str]]]
@@ -123,8 +123,8 @@ class FunctionResources:
     async def complete(self, template: str, argument: str, value: str, known: Mapping[str, str]) -> Sequence[str]:
         """See Resources."""
         complete = self._completions.get((template, argument))
-        values = complete(value, known) if complete else []
-        return await values if isinstance(values, Awaitable) else values
+        values: Sequence[str] = await answer_of(complete, value, known) if complete else []
+        return values
 
 
 def template_pattern(template: str) -> re.Pattern[str]:
