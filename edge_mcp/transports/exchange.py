@@ -7,19 +7,20 @@ from edge_mcp.transports.sse import Reply
 
 
 class Exchange:
-    """One frame in, its answer out; see transports.base.Connection."""
+    """One frame in, its answer out; see transports.base.Connection. `half_close`: it ends with the calls of the frame, for
+    one that may have no answer."""
 
-    half_close = False
-
-    def __init__(self, peer: Peer, frame: bytes, reply: Reply) -> None:
+    def __init__(self, peer: Peer, frame: bytes, reply: Reply, half_close: bool = False) -> None:
         self.peer = peer
+        self.half_close = half_close
         self._frame = frame
         self._reply = reply
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         """See Connection: ends once the frame is answered."""
         yield self._frame
-        await self._reply.wait()
+        if not self.half_close:
+            await self._reply.wait()
 
     async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
         """See Connection. What is about no request has no stream here, and is left out."""

@@ -140,7 +140,9 @@ class Endpoint:
         if not message.ids:
             return web.Response(status=202)
         reply = self._reply(request, {}, _ok, self._timing.legacy_patience)
-        return await _served(serve(Exchange(peer, body, reply), version), reply)
+        exchange = Exchange(peer, body, reply, half_close=bool(message.cancels))
+        none = web.Response(status=202) if message.cancels else None  # a batch may cancel all that it asks for
+        return await _served(serve(exchange, version), reply, none)
 
     async def _legacy(self, request: web.BaseRequest, peer: Peer, body: bytes, message: LegacyMessage) -> web.StreamResponse:
         if message.initialize:
@@ -264,12 +266,13 @@ _NO_ROOM = Refusal(503, "too much is being sent at once. Try again", headers={"R
 _UNKNOWN_SESSION = Refusal(404, "there is no such session (any more). Send initialize again", jsonrpc.INVALID_REQUEST)
 
 
-async def _served(serving: Awaitable[None], reply: Reply) -> web.StreamResponse:
+async def _served(serving: Awaitable[None], reply: Reply, none: web.Response | None = None) -> web.StreamResponse:
+    """The answer of who serves; `none` where there may be none."""
     try:
         await serving
     finally:
         reply.end()
-    return reply.response or refused(Refusal(503, "the server is stopping", headers={"Retry-After": "5"}))
+    return reply.response or none or refused(Refusal(503, "the server is stopping", headers={"Retry-After": "5"}))
 
 
 def _empty_stream() -> web.Response:

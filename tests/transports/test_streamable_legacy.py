@@ -410,3 +410,16 @@ async def test_the_answers_to_a_batch_come_although_one_call_was_cancelled(site:
         answer = await asked
     assert [part["id"] for part in answer.json] == [22]
     assert (await session.ask("ping", 21)).status == 200
+
+
+async def test_a_batch_that_cancels_all_it_asks_for_has_no_answer_and_ends() -> None:
+    def call(n: int, name: str) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": {"name": name, "arguments": {}}}
+
+    cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+    async with listening(stateless=True) as site, asyncio.timeout(5):
+        answer = await site.post([call(1, "hold"), cancel])
+        assert (answer.status, answer.body) == (202, b"")
+        answer = await site.post([call(1, "hold"), call(2, "echo"), cancel])
+        assert [part["id"] for part in answer.json] == [2]
+        assert [part["id"] for part in (await site.post([cancel, call(1, "echo")])).json] == [1]
