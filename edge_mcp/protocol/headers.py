@@ -41,6 +41,7 @@ _BAD_REQUEST = frozenset(
     }
 )
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
+_NO_QUALITY = re.compile(r"q\s*=\s*0(\.0*)?")
 _VISIBLE = re.compile(r"[\x20-\x7e\t]*")
 
 
@@ -150,11 +151,13 @@ def too_large(limit: int) -> Refusal:
 
 def check_accept(fields: Fields, *needed: str) -> Refusal | None:
     """Whether the client takes all the types that an answer may have."""
-    ranges = {
-        part.partition(";")[0].strip().lower() for value in fields.getall("Accept", []) for part in value.split(",", 64)[:64]
-    }
+    ranges: dict[str, bool] = {}
+    for part in (part for value in fields.getall("Accept", []) for part in value.split(",", 64)[:64]):
+        name, *parameters = (word.strip().lower() for word in part.split(";"))
+        ranges[name] = not any(_NO_QUALITY.fullmatch(parameter) for parameter in parameters)
     for kind in needed:
-        if not ranges & {kind, "*/*", kind.partition("/")[0] + "/*"}:
+        matching = (ranges[name] for name in (kind, kind.partition("/")[0] + "/*", "*/*") if name in ranges)
+        if not next(matching, False):  # the closest counts
             return Refusal(406, f"Accept must allow {' and '.join(needed)}")
     return None
 

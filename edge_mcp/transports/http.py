@@ -24,6 +24,7 @@ from edge_mcp.transports.streamable import Endpoint, Schema, Stateless, Timing, 
 from edge_mcp.transports.websocket import SUBPROTOCOL, BoundedWebSocket, WebSocketConnection
 
 logger = logging.getLogger(__name__)
+logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # or any peer could have a line written with what it offers
 
 PATH = "/mcp"
 METHODS = "GET, POST, DELETE"
@@ -136,6 +137,8 @@ class _Gate:
         address = request.remote or "unknown"
         if wait := self._take(address):
             return refused(_too_many(wait))
+        if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+            return refused(_EXPECTATION)
         path = request.rel_url.path
         if path == PATH:
             return await self._mcp(request, address)
@@ -201,6 +204,9 @@ class _Gate:
         finally:
             await connection.close()
         return response
+
+
+_EXPECTATION = Refusal(417, "the only expectation that can be met is 100-continue", headers={"Connection": "close"})
 
 
 def _without_origin(request: web.BaseRequest) -> headers.Fields:

@@ -279,3 +279,15 @@ def test_no_parameter_raises(value: str, arguments: Any, properties: Any) -> Non
 @given(st.text())
 def test_the_sentinel_carries_any_text(text: str) -> None:
     assert headers.decoded(sentinel(text)) == text
+
+
+def test_a_type_of_no_quality_is_not_accepted() -> None:
+    for value, taken in {
+        "application/json, text/event-stream;q=0": False,
+        "application/json, text/event-stream; charset=x; Q=0.000": False,
+        "*/*, text/event-stream;q=0": False,
+        "text/event-stream, application/json;q=0.1": True,
+        "*/*;q=0, text/*, application/json": True,
+        "*/*;q=0": False,
+    }.items():
+        assert (headers.check_accept(CIMultiDict({"Accept": value}), headers.JSON, headers.EVENTS) is None) == taken, value

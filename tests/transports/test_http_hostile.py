@@ -232,3 +232,18 @@ async def test_many_of_each_leave_nothing_behind() -> None:
         assert (await site.post(initialize())).status == 200
         await tasks_settle(before + 4)
         assert len(site.server._live) == 1
+
+
+async def test_an_expectation_that_cannot_be_met_is_refused() -> None:
+    async with listening() as site:
+        request = initialized_request(b"{}", "Expect: a-miracle\r\n")
+        assert (await site.raw(request, until_end=False)).startswith(b"HTTP/1.1 417")
+
+
+@pytest.mark.parametrize("offered", ["nonsense", ""])
+async def test_a_subprotocol_that_is_none_writes_nothing_to_the_log(offered: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with listening() as site:
+        fields = f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Protocol: {offered}\r\n"
+        request = f"GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\r\n"
+        await site.raw(request.encode(), until_end=False)
+    assert not caplog.records
