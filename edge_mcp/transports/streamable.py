@@ -105,7 +105,7 @@ class Endpoint:
             return refused(Refusal(400, f"nothing is known of the event {str(last)[:50]!r}"))
         stream, after = found
         if last is None and stream.taken:
-            return refused(Refusal(409, "this session has a stream open already"))
+            return refused(Refusal(409, "a stream of the session is open already"))
         reply = self._reply(request, {SESSION: session.id}, _ok, self._timing.keep_alive)
         try:
             await session.resume(stream, after, reply)

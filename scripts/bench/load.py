@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,7 @@ class Pipe:
         return _good(lines, lines.count(b"\n"))
 
 
-class _Connection:
+class _Connection(ABC):
     """One caller's connection; see Lane."""
 
     callers = 1
@@ -164,9 +165,10 @@ class _Connection:
         answer, self._buffer = self._buffer[:size], self._buffer[size:]
         return _good(answer, 1)
 
+    @abstractmethod
     def _size(self, answer: bytes) -> int:
         """The size of the answer that begins so; 0 where that is not to be seen yet."""
-        raise NotImplementedError
+        ...
 
 
 class Post(_Connection):

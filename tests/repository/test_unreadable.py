@@ -17,7 +17,6 @@ MODELS = ROOT / "models"
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n'
 CAPABILITIES = "-dac_override,-dac_read_search"
 ORDINARY = ["setpriv", "--bounding-set", CAPABILITIES, "--inh-caps", CAPABILITIES] if os.geteuid() == 0 else []
-as_ordinary_user = pytest.mark.skipif(bool(ORDINARY) and not shutil.which("setpriv"), reason="root may read everything")
 
 
 def edge_mcp(*words: str, stdin: bytes = b"", environment: Mapping[str, str] = os.environ) -> Ran:
@@ -42,7 +41,6 @@ def shut(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o700)
 
 
-@as_ordinary_user
 def test_a_folder_that_cannot_be_read_is_a_problem_and_the_others_are_served(shut: Path) -> None:
     shutil.copytree(MODELS / "language-detector", shut.parent / "language-detector")
     hint = "Permission denied. Let this user read it, or move it away"
@@ -56,7 +54,6 @@ def test_a_folder_that_cannot_be_read_is_a_problem_and_the_others_are_served(shu
     assert ": 1 models in " in ran.err
 
 
-@as_ordinary_user
 def test_a_users_own_folder_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     own = tmp_path / "edge-mcp/models"
     for folder in (own, own.parent):
@@ -68,7 +65,6 @@ def test_a_users_own_folder_that_cannot_be_read_is_left_out(tmp_path: Path) -> N
         assert "detect_language" in ran.out
 
 
-@as_ordinary_user
 def test_a_home_that_cannot_be_entered_does_not_stop_a_server(shut: Path) -> None:
     environment = dict.fromkeys(("XDG_DATA_HOME", "XDG_CACHE_HOME", "STATE_DIRECTORY", "CACHE_DIRECTORY"), "") | {
         "HOME": str(shut)
@@ -79,7 +75,6 @@ def test_a_home_that_cannot_be_entered_does_not_stop_a_server(shut: Path) -> Non
     assert "internal error" not in ran.err
 
 
-@as_ordinary_user
 def test_a_token_that_may_be_there_is_not_passed_over(shut: Path) -> None:
     error = edge_mcp(
         "serve", "--listen", "127.0.0.1:0", "--log-level", "error", environment={"XDG_DATA_HOME": str(shut)}
