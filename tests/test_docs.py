@@ -38,7 +38,7 @@ def manifest_keys() -> dict[tuple[str, str], Any]:
     """(dotted key, the kind or decoder that has it) -> default."""
     keys: dict[tuple[str, str], Any] = {}
     for section in msgspec.structs.fields(Manifest):
-        structs = get_args(section.type) or (section.type,)
+        structs = tuple(kind for kind in get_args(section.type) if kind is not ...) or (section.type,)
         for struct in structs:
             tag = struct.__struct_config__.tag if len(structs) > 1 else ""
             for field in msgspec.structs.fields(struct):

@@ -13,7 +13,7 @@ from edge_mcp.errors import EdgeError
 COMMANDS = {
     "serve": "serve the models as MCP tools, over stdio, HTTP or WebSockets",
     "call": "call a tool, here or on another server, and show what it answers",
-    "models": "list the models, or show one",
+    "models": "look after the models: list, show, add, use …",
     "token": "make the token that peers on the network have to show",
 }
 HELP = f"""usage: edge-mcp COMMAND …

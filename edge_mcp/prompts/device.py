@@ -6,8 +6,9 @@ from edge_mcp.context import Context
 from edge_mcp.errors import ArgumentError
 from edge_mcp.prompts.base import PromptArgument, PromptDefinition, PromptMessage
 from edge_mcp.protocol.content import EmbeddedResource
+from edge_mcp.repository.inputs import ImageInput
 from edge_mcp.repository.labels import labels
-from edge_mcp.repository.manifest import BlazefaceOutput, ImageInput, SsdOutput
+from edge_mcp.repository.outputs import BlazefaceOutput, SsdOutput
 from edge_mcp.repository.store import Entry, Store
 
 STATUS = "device://status"

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from edge_mcp.repository.manifest import SoftmaxOutput, SsdOutput
+from edge_mcp.repository.outputs import SoftmaxOutput, SsdOutput
 from edge_mcp.repository.store import Entry
 
 MAX_BYTES = 1024 * 1024

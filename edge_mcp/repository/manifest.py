@@ -4,11 +4,14 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from edge_mcp.errors import ManifestError
+from edge_mcp.repository.inputs import ImageInput, Input, TensorInput
+from edge_mcp.repository.outputs import BlazefaceOutput, Output, RawOutput, SsdOutput
+from edge_mcp.repository.sections import Check, ModelSection, Resources, Scheduling, Section, ToolSection
 
 MANIFEST_NAME = "model.toml"
 SUFFIXES = (".onnx", ".tflite")
@@ -17,135 +20,16 @@ _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class ModelSection(_Section, frozen=True):
-    """`[model]`: which file this is, and where it comes from."""
-
-    name: str
-    version: str
-    file: str
-    sha256: str = ""
-    license: str = ""
-    source: str = ""
-
-
-class ToolSection(_Section, frozen=True):
-    """`[tool]`: what a language model sees."""
-
-    name: str
-    title: str = ""
-    description: str = ""
-
-
-class ImageInput(_Section, frozen=True, tag_field="kind", tag="image"):
-    """A picture, resized to `size` (width, height in pixels) and scaled to `(x - scale[0]) / scale[1]`, float32."""
-
-    size: tuple[int, int]
-    fit: Literal["letterbox", "crop", "stretch"] = "stretch"
-    crop_fraction: float = 1.0
-    resample: Literal["bilinear", "bicubic"] = "bilinear"
-    channels: Literal["RGB", "BGR"] = "RGB"
-    layout: Literal["NHWC", "NCHW"] = "NHWC"
-    scale: tuple[float, float] = (0.0, 1.0)
-
-
-class TextInput(_Section, frozen=True, tag_field="kind", tag="text"):
-    """A text, counted into byte n-grams: `vocabulary` is a file of length-prefixed n-grams, in column order."""
-
-    vocabulary: str
-    max_bytes: int = 65536
-
-
-class BytesInput(_Section, frozen=True, tag_field="kind", tag="bytes"):
-    """Raw bytes: the first `begin` and last `end` of them, stripped of white space within `block`, padded with `padding`."""
-
-    begin: int
-    end: int
-    block: int
-    padding: int
-    min_bytes: int = 0
-
-
-class TensorInput(_Section, frozen=True, tag_field="kind", tag="tensor"):
-    """One argument for each input of the model, under the input's own name."""
-
-
-class SsdOutput(_Section, frozen=True, tag_field="decoder", tag="ssd"):
-    """Box regressions and class scores over SSD anchors (Liu et al. 2016); class 0 is the background.
-
-    `boxes` and `scores` name the output tensors; `strides` are in input pixels; anchors as in the TensorFlow
-    Object Detection API's multiple-grid generator with `reduce_lowest` for the first layer.
-    """
-
-    boxes: str
-    scores: str
-    labels: str
-    strides: tuple[int, ...]
-    min_scale: float = 0.2
-    max_scale: float = 0.95
-    aspect_ratios: tuple[float, ...] = (1.0, 2.0, 0.5, 3.0, 0.3333)
-    reduce_lowest: bool = True
-    variances: tuple[float, float] = (10.0, 5.0)
-    threshold: float = 0.4
-    iou: float = 0.5
-    max_results: int = 20
-
-
-class BlazefaceOutput(_Section, frozen=True, tag_field="decoder", tag="blazeface"):
-    """MediaPipe's face boxes and six key points over fixed anchors (Bazarevsky et al. 2019)."""
-
-    boxes: str
-    scores: str
-    strides: tuple[int, ...]
-    threshold: float = 0.7
-    iou: float = 0.3
-    max_results: int = 20
-
-
-class SoftmaxOutput(_Section, frozen=True, tag_field="decoder", tag="softmax"):
-    """One score per label. `activation` is what still has to be applied to the output tensor.
-
-    A best label whose score is below its own threshold (`thresholds`, else `threshold`) is not trusted: the answer's
-    `label` is then `fallback`. `replace` renames labels in that answer.
-    """
-
-    labels: str
-    activation: Literal["softmax", "none"] = "softmax"
-    threshold: float = 0.0
-    max_results: int = 5
-    thresholds: dict[str, float] = {}
-    fallback: str = "unknown"
-    replace: dict[str, str] = {}
-
-
-class RawOutput(_Section, frozen=True, tag_field="decoder", tag="raw"):
-    """The output tensors as they are."""
-
-
-class Scheduling(_Section, frozen=True):
-    """`[scheduling]`: `deadline_ms` is how long a run may take before it counts as hung (a grace is added)."""
-
-    deadline_ms: int = 10_000
-
-
-class Resources(_Section, frozen=True):
-    """`[resources]`: what a run may use."""
-
-    threads: int = 1
-
-
-class Manifest(_Section, frozen=True):
+class Manifest(Section, frozen=True):
     """A whole `model.toml`."""
 
     model: ModelSection
     tool: ToolSection
-    input: ImageInput | TextInput | BytesInput | TensorInput = TensorInput()
-    output: SsdOutput | BlazefaceOutput | SoftmaxOutput | RawOutput = RawOutput()
+    input: Input = TensorInput()
+    output: Output = RawOutput()
     scheduling: Scheduling = Scheduling()
     resources: Resources = Resources()
+    check: tuple[Check, ...] = ()
 
     @property
     def has_boxes(self) -> bool:
@@ -231,10 +115,10 @@ def _nearest(problem: str) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", problem)
     if not unknown:
         return ""
-    known = {name for section in _all_sections(_Section) for name in section.__struct_fields__}
+    known = {name for section in _all_sections(Section) for name in section.__struct_fields__}
     near = difflib.get_close_matches(unknown[1], sorted(known), n=1)
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
-def _all_sections(base: type[_Section]) -> list[Any]:
+def _all_sections(base: type[Section]) -> list[Any]:
     return [section for child in base.__subclasses__() for section in (child, *_all_sections(child))]

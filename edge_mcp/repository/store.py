@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from edge_mcp.errors import ManifestError
-from edge_mcp.repository.manifest import MANIFEST_NAME, SUFFIXES, Manifest, ModelSection, ToolSection, read
+from edge_mcp.repository.manifest import MANIFEST_NAME, SUFFIXES, Manifest, read
+from edge_mcp.repository.sections import ModelSection, ToolSection
 
 
 class Entry(msgspec.Struct, frozen=True):

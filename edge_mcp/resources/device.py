@@ -10,7 +10,7 @@ import msgspec
 import edge_mcp
 from edge_mcp.context import Context
 from edge_mcp.measurements import Measurements
-from edge_mcp.repository.manifest import RawOutput
+from edge_mcp.repository.outputs import RawOutput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
 from edge_mcp.resources import probe

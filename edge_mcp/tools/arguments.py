@@ -3,14 +3,9 @@
 from typing import Any
 
 from edge_mcp.engine.messages import Signature, TensorSpec
-from edge_mcp.repository.manifest import (
-    BytesInput,
-    ImageInput,
-    Manifest,
-    RawOutput,
-    TensorInput,
-    TextInput,
-)
+from edge_mcp.repository.inputs import BytesInput, ImageInput, TensorInput, TextInput
+from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.outputs import RawOutput
 
 _ENCODING = {
     "enum": ["base64", "list"],

@@ -11,7 +11,7 @@ from edge_mcp.engine.messages import Item, ModelSpec, Signature
 from edge_mcp.errors import ConnectionClosed
 from edge_mcp.measurements import Measurements
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
-from edge_mcp.repository.manifest import TensorInput
+from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.store import Entry
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.base import TaskUse

@@ -8,7 +8,7 @@ from edge_mcp.engine.client import Engine
 from edge_mcp.engine.messages import Described
 from edge_mcp.errors import EdgeError, ModelError, RefusedError
 from edge_mcp.measurements import Measurements
-from edge_mcp.repository.manifest import TensorInput
+from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
 from edge_mcp.tools.base import Tool

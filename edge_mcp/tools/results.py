@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from edge_mcp.repository.manifest import BlazefaceOutput, Manifest, RawOutput, SoftmaxOutput, SsdOutput
+from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.outputs import BlazefaceOutput, RawOutput, SoftmaxOutput, SsdOutput
 
 _SCORE = {"type": "number", "minimum": 0, "maximum": 1}
 _BOX = {

@@ -65,7 +65,7 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
             for time in ("-1", "0", "nan", "inf")
         ),
         (["serve", "--lanes", "x"], "argument --lanes: invalid int value: 'x'. See edge-mcp serve --help"),
-        (["models", "show"], "write models list, or models show NAME. See edge-mcp models --help"),
+        (["models", "show"], "the following arguments are required: NAME. See edge-mcp models show --help"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(words: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:

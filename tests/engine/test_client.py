@@ -17,7 +17,8 @@ from edge_mcp.engine.client import EngineClient
 from edge_mcp.engine.messages import Item, ModelSpec, Outcome, Ran
 from edge_mcp.engine.process import EngineProcess
 from edge_mcp.errors import EngineError, ModelError, RefusedError
-from edge_mcp.repository.manifest import Scheduling, read
+from edge_mcp.repository.manifest import read
+from edge_mcp.repository.sections import Scheduling
 from edge_mcp.tools.arguments import input_schema
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from edge_mcp.errors import ManifestError
-from edge_mcp.repository.manifest import ImageInput, RawOutput, SoftmaxOutput, TensorInput, parse, read
+from edge_mcp.repository.inputs import ImageInput, TensorInput
+from edge_mcp.repository.manifest import parse, read
+from edge_mcp.repository.outputs import RawOutput, SoftmaxOutput
 
 LEAST = """
 [model]

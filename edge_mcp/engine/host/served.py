@@ -20,7 +20,7 @@ from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, LoadedModel, Ru
 from edge_mcp.engine.host.validate import validate
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Outcome, Signature
 from edge_mcp.errors import ArgumentError, EdgeError, ModelError
-from edge_mcp.repository.manifest import TensorInput
+from edge_mcp.repository.inputs import TensorInput
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from PIL import Image
 from edge_mcp.engine.host.served import ServedModel, describe
 from edge_mcp.engine.messages import Item, ModelSpec, Outcome
 from edge_mcp.repository import manifest
-from edge_mcp.repository.manifest import Manifest, ModelSection, ToolSection
+from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.sections import ModelSection, ToolSection
 from edge_mcp.tools.arguments import input_schema
 
 ROOT = Path(__file__).parents[3]

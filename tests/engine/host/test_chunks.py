@@ -17,7 +17,7 @@ from edge_mcp.engine.host.runtimes.base import Array
 from edge_mcp.engine.host.served import CHUNK, ServedModel
 from edge_mcp.engine.messages import Item, Outcome, Progress, TensorSpec
 from edge_mcp.errors import ModelError
-from edge_mcp.repository.manifest import TensorInput
+from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.store import derived
 from tests.processes import ROOT
 

@@ -17,7 +17,10 @@ from edge_mcp.engine.host.served import ServedModel, describe
 from edge_mcp.engine.messages import Item, ModelSpec, Outcome
 from edge_mcp.errors import ModelError
 from edge_mcp.repository import manifest
-from edge_mcp.repository.manifest import Manifest, ModelSection, SoftmaxOutput, SsdOutput, TextInput, ToolSection
+from edge_mcp.repository.inputs import TextInput
+from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.outputs import SoftmaxOutput, SsdOutput
+from edge_mcp.repository.sections import ModelSection, ToolSection
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.results import output_schema
 

@@ -16,7 +16,9 @@ from edge_mcp.engine.host.modalities.placement import ImageSource, Placement
 from edge_mcp.engine.host.runtimes.base import Array
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ModelError
-from edge_mcp.repository.manifest import BlazefaceOutput, ImageInput, Manifest
+from edge_mcp.repository.inputs import ImageInput
+from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.outputs import BlazefaceOutput
 
 KEYPOINTS = ("right_eye", "left_eye", "nose_tip", "mouth_center", "right_ear_tragion", "left_ear_tragion")
 _VALUES = 4 + 2 * len(KEYPOINTS)  # of an anchor: centre, size, points

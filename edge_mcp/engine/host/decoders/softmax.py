@@ -12,7 +12,8 @@ from edge_mcp.engine.host.modalities.base import Prepared
 from edge_mcp.engine.host.runtimes.base import Array
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ModelError
-from edge_mcp.repository.manifest import Manifest, SoftmaxOutput
+from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.outputs import SoftmaxOutput
 
 
 class SoftmaxDecoder:

@@ -16,7 +16,9 @@ from edge_mcp.engine.host.modalities.placement import ImageSource
 from edge_mcp.engine.host.runtimes.base import Array
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ModelError
-from edge_mcp.repository.manifest import ImageInput, Manifest, SsdOutput
+from edge_mcp.repository.inputs import ImageInput
+from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.outputs import SsdOutput
 
 _CANDIDATES = 200  # per class, before suppression
 

@@ -12,7 +12,7 @@ from edge_mcp.engine.host.runtimes.base import DATATYPES
 from edge_mcp.engine.host.runtimes.checks import fits
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ModelError
-from edge_mcp.repository.manifest import BytesInput
+from edge_mcp.repository.inputs import BytesInput
 
 # The answers that need no model, in Magika's words.
 EMPTY, TEXT, UNKNOWN = "empty", "txt", "unknown"

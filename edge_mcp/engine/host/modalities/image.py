@@ -16,7 +16,7 @@ from edge_mcp.engine.host.runtimes.base import DATATYPES, Array
 from edge_mcp.engine.host.runtimes.checks import fits
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ArgumentError, ModelError
-from edge_mcp.repository.manifest import ImageInput
+from edge_mcp.repository.inputs import ImageInput
 
 # Pillow itself imports its commonest plugins, and on meeting the name of any other all 50 of them: 2 MB.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", WebPImagePlugin.WebPImageFile.format)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from edge_mcp.engine.host.runtimes.base import Array
-from edge_mcp.repository.manifest import ImageInput
+from edge_mcp.repository.inputs import ImageInput
 
 
 @dataclass(frozen=True, slots=True)

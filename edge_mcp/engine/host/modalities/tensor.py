@@ -13,7 +13,7 @@ from edge_mcp.engine.host.runtimes.base import DATATYPES, NAMES, Array
 from edge_mcp.engine.host.runtimes.checks import fits
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ArgumentError
-from edge_mcp.repository.manifest import TensorInput
+from edge_mcp.repository.inputs import TensorInput
 
 _MAX_DIMENSIONS = 16
 

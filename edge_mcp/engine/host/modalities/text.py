@@ -12,7 +12,7 @@ from edge_mcp.engine.host.modalities.base import Prepared
 from edge_mcp.engine.host.runtimes.checks import fits
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ArgumentError, ModelError
-from edge_mcp.repository.manifest import TextInput
+from edge_mcp.repository.inputs import TextInput
 
 
 class TextModality:

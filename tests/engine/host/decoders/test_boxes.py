@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edge_mcp.engine.host.decoders import blazeface, ssd
 from edge_mcp.engine.host.decoders.boxes import iou, keep_best, sigmoid
-from edge_mcp.repository.manifest import SsdOutput
+from edge_mcp.repository.outputs import SsdOutput
 
 CORNER = st.floats(-10, 10, width=32)
 BOXES = st.lists(st.tuples(CORNER, CORNER, CORNER, CORNER), min_size=1, max_size=12).map(

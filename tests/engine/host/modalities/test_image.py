@@ -18,7 +18,7 @@ from edge_mcp.engine.host.modalities.image import ImageModality
 from edge_mcp.engine.host.modalities.placement import place
 from edge_mcp.engine.messages import Item, TensorSpec
 from edge_mcp.errors import ArgumentError, ModelError
-from edge_mcp.repository.manifest import ImageInput
+from edge_mcp.repository.inputs import ImageInput
 
 Call = Callable[..., dict[str, Any]]
 Encode = Callable[..., str]

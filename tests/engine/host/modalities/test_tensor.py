@@ -16,7 +16,9 @@ from edge_mcp.engine.host.modalities.tensor import TensorModality
 from edge_mcp.engine.host.runtimes.base import DATATYPES, Array
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ArgumentError
-from edge_mcp.repository.manifest import Manifest, ModelSection, TensorInput, ToolSection
+from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.sections import ModelSection, ToolSection
 
 NUMERIC = [name for name in DATATYPES if name != "BYTES"]
 MANIFEST = Manifest(ModelSection("bare", "1.0.0", "bare.onnx"), ToolSection("bare"))

@@ -1,4 +1,4 @@
-"""`edge-mcp models`: what is on disk, without starting a runtime."""
+"""`edge-mcp models list` and `show`: what is on disk, without starting a runtime."""
 
 import argparse
 import hashlib
@@ -14,20 +14,20 @@ from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, table
 from edge_mcp.config import cache_folder, load
 from edge_mcp.errors import ConfigError
-from edge_mcp.repository.manifest import TensorInput
+from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store, scan
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.results import output_schema
 
 
-def parser() -> Parser:
-    """The command's options."""
-    parser = Parser(
-        "models", "List the models, or show one (by its own name, or its tool's).", "edge-mcp models show object-detector"
-    )
-    parser.add_argument("action", metavar="list | show", nargs="?", default="list", choices=("list", "show"))
-    parser.add_argument("name", metavar="NAME", nargs="?", help="the model to show")
+def parser(action: str) -> Parser:
+    """The action's options."""
+    if action == "show":
+        parser = Parser("models show", "Show one model, by its own name or its tool's.", "edge-mcp models show object-detector")
+        parser.add_argument("name", metavar="NAME", help="the model to show")
+    else:
+        parser = Parser("models list", "List the models.", "edge-mcp models list --json")
     parser.add_models()
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_debug()
@@ -36,8 +36,6 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """List or show. Raises: EdgeError."""
-    if (options.action == "show") != (options.name is not None):
-        parser().error("write models list, or models show NAME")
     logging.basicConfig(format="edge-mcp: %(message)s")
     config = load(options.config, {"models": options.models})
     store = scan(config.model_folders())
@@ -96,10 +94,12 @@ def _show(entry: Entry, as_json: bool) -> int:
         _print_json({**sections, **schemas, "signature": msgspec.to_builtins(signature)})
         return 0
     for name, section in sections.items():
-        print(f"[{name}]")
-        for key, value in section.items():
-            print(f"{key} = {printable(msgspec.json.encode(value).decode())}")
-        print()
+        parts = section if isinstance(section, list | tuple) else [section]
+        for part in parts:
+            print(f"[{name}]" if parts == [section] else f"[[{name}]]")
+            for key, value in part.items():
+                print(f"{key} = {printable(msgspec.json.encode(value).decode())}")
+            print()
     print("[arguments]")
     print(
         _arguments(schema)
