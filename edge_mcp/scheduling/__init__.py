@@ -1,0 +1,1 @@
+"""When which calls run, how many as one, and which are refused."""
