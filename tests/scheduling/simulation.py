@@ -31,13 +31,14 @@ class Policy(Protocol):
 
 @dataclass
 class Told:
-    """Shares of all calls: in time, late, refused, possible in time; and of the work, the share that was wasted."""
+    """Shares of all calls: in time, late, refused, possible in time; of the work, the wasted share; and of the time, a deadline's."""
 
     in_time: float
     late: float
     refused: float
     possible: float
     wasted: float
+    deadlines: float
 
 
 class Fifo:
@@ -125,5 +126,7 @@ def simulate(
             heapq.heappush(events, (now + seconds, 1, number, (decide.started(now, model, len(ready)), ready, seconds)))
     best = alone * max(size / (HOP_S + seconds) for size, seconds in CURVES[model].items())
     possible = (2 * min(1.0, best / load) + min(1.0, best / THROTTLED / load)) / 3
-    told = Told((calls - late - refused) / calls, late / calls, refused / calls, possible, wasted / busy)
+    told = Told(
+        (calls - late - refused) / calls, late / calls, refused / calls, possible, wasted / busy, deadline / arrivals[-1]
+    )
     return told, answered

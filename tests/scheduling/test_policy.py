@@ -181,7 +181,8 @@ def test_under_overload_and_throttling_what_can_be_done_in_time_is_done(model: s
     )
     told, _ = simulate(model, load, calls)
     assert told.in_time >= 0.9 * told.possible
-    assert told.wasted <= 0.025
+    # What was taken before the throttling began is late: that of one deadline, and never more.
+    assert told.wasted <= max(0.01, 2 * told.deadlines)
 
 
 def test_first_come_first_served_is_far_behind_under_overload() -> None:
