@@ -49,8 +49,8 @@ class Engine(Protocol):
         """Whether a run could start without loading anything."""
         ...
 
-    async def describe(self, path: str) -> Described:
-        """Read a model file's signature. Raises: ModelError, EngineError."""
+    async def describe(self, path: str, signature: str = "") -> Described:
+        """Read a model file's signature, of several that of this name. Raises: ModelError, EngineError."""
         ...
 
     async def load(self, model: ModelSpec) -> None:
@@ -120,9 +120,9 @@ class EngineClient:
         """See Engine."""
         return self.pid is not None and model.key in self._loaded
 
-    async def describe(self, path: str) -> Described:
+    async def describe(self, path: str, signature: str = "") -> Described:
         """See Engine."""
-        work = partial(self._on_a_lane, Describe(path), _fingerprint(path, ()), f"reading {path}", LOAD_TIMEOUT_S)
+        work = partial(self._on_a_lane, Describe(path, signature), _fingerprint(path, ()), f"reading {path}", LOAD_TIMEOUT_S)
         reply = await self._until_taken_up(work)
         if not isinstance(reply, Described):
             raise _failure(reply)

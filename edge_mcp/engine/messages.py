@@ -7,12 +7,29 @@ import msgspec
 from edge_mcp.repository.manifest import Manifest
 
 
+class Quantization(msgspec.Struct, frozen=True):
+    """What the integers of a tensor stand for: real = scale * (integer - zero_point).
+
+    One scale and zero point for the whole tensor, or one for each index of the dimension `axis`.
+    """
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int = 0
+
+
 class TensorSpec(msgspec.Struct, frozen=True):
-    """A model's input or output: its name, Open Inference Protocol datatype (`FP32`, `INT8` …) and shape (-1: dynamic)."""
+    """A model's input or output: its name, Open Inference Protocol datatype (`FP32`, `INT8` …) and shape (-1: dynamic).
+
+    An output that is no tensor has ONNX's name of its type for a datatype, as in `seq(map(int64,tensor(float)))`, and no shape.
+    With `any_rank` nothing is known of the shape, which is then empty. `quantization` is for integers that stand for reals.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    quantization: Quantization | None = None
+    any_rank: bool = False
 
 
 class Signature(msgspec.Struct, frozen=True):
@@ -40,9 +57,10 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Describe(msgspec.Struct, frozen=True, tag="describe"):
-    """Read the signature of the model file at `path`; answered by `Described`."""
+    """Read a signature of the model file at `path`, of several that of this name; answered by `Described`."""
 
     path: str
+    signature: str = ""
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
@@ -60,10 +78,17 @@ class Run(msgspec.Struct, frozen=True, tag="run"):
 
 
 class Described(msgspec.Struct, frozen=True, tag="described"):
-    """A model file's signature and SHA-256 (hex)."""
+    """A model file's signature and SHA-256 (hex).
+
+    `signatures` names those that a TFLite file has. `metadata` is what the file says about itself, bounded in size: of ONNX
+    its custom metadata, and its own fields under `onnx.producer`, `onnx.graph`, `onnx.domain`, `onnx.version` and
+    `onnx.description`.
+    """
 
     signature: Signature
     sha256: str
+    metadata: dict[str, str] = {}
+    signatures: tuple[str, ...] = ()
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):

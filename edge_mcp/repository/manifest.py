@@ -1,15 +1,14 @@
 """`model.toml`: what a model folder says about itself, as checked, frozen structs (DESIGN: a model becomes a tool)."""
 
-import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from edge_mcp.errors import ManifestError
 from edge_mcp.repository.inputs import ImageInput, Input, TensorInput
+from edge_mcp.repository.nearest import likely
 from edge_mcp.repository.outputs import BlazefaceOutput, Output, RawOutput, SsdOutput
 from edge_mcp.repository.sections import Check, ModelSection, Resources, Scheduling, Section, ToolSection
 
@@ -40,11 +39,13 @@ class Manifest(Section, frozen=True):
 def parse(text: str, origin: str = MANIFEST_NAME) -> Manifest:
     """Parse the text of a `model.toml`; `origin` names it in errors. Raises: ManifestError."""
     try:
-        manifest = msgspec.convert(tomllib.loads(text), Manifest)
-    except tomllib.TOMLDecodeError as error:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ManifestError(f"{origin}: not valid TOML: {error}") from error
+    try:
+        manifest = msgspec.convert(data, Manifest)
     except msgspec.ValidationError as error:
-        raise ManifestError(f"{origin}: {error}", _nearest(str(error))) from error
+        raise ManifestError(f"{origin}: {error}", likely(Manifest, data, str(error))) from error
     _check(manifest, origin)
     return manifest
 
@@ -108,17 +109,3 @@ def _check(manifest: Manifest, origin: str) -> None:
     for wrong, what, hint in problems:
         if wrong:
             raise ManifestError(f"{origin}: {what} is not possible", hint)
-
-
-def _nearest(problem: str) -> str:
-    """For msgspec's "Object contains unknown field `x` - at `$.y`": the key that was probably meant."""
-    unknown = re.search(r"unknown field `([^`]+)`", problem)
-    if not unknown:
-        return ""
-    known = {name for section in _all_sections(Section) for name in section.__struct_fields__}
-    near = difflib.get_close_matches(unknown[1], sorted(known), n=1)
-    return f"Did you mean {near[0]!r}?" if near else ""
-
-
-def _all_sections(base: type[Section]) -> list[Any]:
-    return [section for child in base.__subclasses__() for section in (child, *_all_sections(child))]

@@ -80,7 +80,7 @@ class DeviceResources:
         return None if entry is None else _json(self._card(entry))
 
     def _card(self, entry: Entry) -> dict[str, Any]:
-        manifest, described = entry.manifest, self._signatures.get(entry.file)
+        manifest, described = entry.manifest, self._signatures.get(entry.file, entry.manifest.model.signature)
         name, output = manifest.model.name, manifest.output
         limits = {} if isinstance(output, RawOutput) else {"threshold": output.threshold, "max_results": output.max_results}
         return {

@@ -60,9 +60,10 @@ class ModelCatalogue:
         return tools, complete
 
     async def _describe(self, entry: Entry) -> Described:
-        described = self._signatures.get(entry.file)
+        signature = entry.manifest.model.signature
+        described = self._signatures.get(entry.file, signature)
         if described is None:
             logger.info("reading the signature of %s", entry.file)
-            described = await self._engine.describe(str(entry.file))
-            self._signatures.put(entry.file, described)
+            described = await self._engine.describe(str(entry.file), signature)
+            self._signatures.put(entry.file, described, signature)
         return described

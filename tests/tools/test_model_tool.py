@@ -25,7 +25,7 @@ class FakeEngine:
     def is_ready(self, model: ModelSpec) -> bool:
         return self.ready
 
-    async def describe(self, path: str) -> Described:
+    async def describe(self, path: str, signature: str = "") -> Described:
         raise NotImplementedError
 
     async def load(self, model: ModelSpec) -> None:

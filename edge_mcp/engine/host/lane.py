@@ -50,8 +50,8 @@ def _answer(request: Request, residency: Residency, stages: Stages, index: int, 
                 began = time.perf_counter()
                 residency.load(spec)
                 return Loaded(time.perf_counter() - began)
-            case Describe(path=path):
-                return describe(Path(path))
+            case Describe(path=path, signature=signature):
+                return describe(Path(path), signature)
     except EdgeError as error:
         return Failed(error.message, error.hint)
     except MemoryError:

@@ -11,10 +11,11 @@ import pytest
 
 from edge_mcp.engine.channel import Channel
 from edge_mcp.engine.host import lane
+from edge_mcp.engine.host.batches import CHUNK
 from edge_mcp.engine.host.decoders.raw import RawDecoder
 from edge_mcp.engine.host.modalities.tensor import TensorModality
 from edge_mcp.engine.host.runtimes.base import Array
-from edge_mcp.engine.host.served import CHUNK, ServedModel
+from edge_mcp.engine.host.served import ServedModel
 from edge_mcp.engine.messages import Item, Outcome, Progress, TensorSpec
 from edge_mcp.errors import ModelError
 from edge_mcp.repository.inputs import TensorInput
@@ -41,6 +42,8 @@ class Sum:
     def __init__(self, dynamic: bool = True, inputs: int = 1) -> None:
         self.inputs: Sequence[TensorSpec] = [TensorSpec(f"x{index}", "FP32", (-1, 2)) for index in range(inputs)]
         self.outputs: Sequence[TensorSpec] = [TensorSpec("y", "FP32", (-1,))]
+        self.metadata: Mapping[str, str] = {}
+        self.signatures: Sequence[str] = ()
         self.dynamic_batch = dynamic
         self.sizes: list[int] = []
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from edge_mcp.engine.messages import TensorSpec
 
 Array = NDArray[Any]
+Value = Any
+"""An output: an Array; or, of an ONNX sequence or map, a list or dict of Arrays and plain values."""
 
 # Open Inference Protocol v2, "Tensor Data Types". BYTES is a string tensor: numpy dtype object, elements str.
 DATATYPES: dict[str, np.dtype[Any]] = {
@@ -32,9 +34,13 @@ NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
 
 class RuntimeOptions(msgspec.Struct, frozen=True):
-    """How to load a model. `threads` is the number of threads within one run."""
+    """How to load a model. `threads` is the number of threads within one run.
+
+    `signature` names the one to serve of a file with several; empty: the file's only one, `serving_default`, or its first.
+    """
 
     threads: int = 1
+    signature: str = ""
 
 
 class LoadedModel(Protocol):
@@ -42,13 +48,17 @@ class LoadedModel(Protocol):
 
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
+    metadata: Mapping[str, str]
+    """What the file says about itself, bounded in size; see `engine.messages.Described`."""
+    signatures: Sequence[str]
+    """The names of the signatures that a TFLite file has."""
 
     @property
     def dynamic_batch(self) -> bool:
         """Whether the file declares that the first dimension of every input and output is a batch of any size."""
         ...
 
-    def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Value]:
         """Run once. Arrays have the declared dtypes and shapes; the results own their memory. Raises: ModelError."""
         ...
 

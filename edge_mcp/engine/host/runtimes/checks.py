@@ -7,6 +7,7 @@ from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ArgumentError
 
 _MAX_REASON = 300
+_MAX_METADATA = 256 * 1024
 
 
 def check_tensors(specs: Sequence[TensorSpec], tensors: Mapping[str, Array]) -> None:
@@ -34,6 +35,18 @@ def fits(declared: Sequence[int], shape: Sequence[int]) -> bool:
 def has_dynamic_batch(specs: Sequence[TensorSpec]) -> bool:
     """Whether every tensor's first dimension is of any size."""
     return all(spec.shape[:1] == (-1,) for spec in specs)
+
+
+def bounded_metadata(found: Mapping[str, str]) -> dict[str, str]:
+    """What is not empty, in the order found, up to 256 KiB in all: labels of a thousand classes have 20."""
+    kept: dict[str, str] = {}
+    room = _MAX_METADATA
+    for name, value in found.items():
+        size = len(name.encode()) + len(value.encode())
+        if value and size <= room:
+            kept[name] = value
+            room -= size
+    return kept
 
 
 def one_line(error: BaseException) -> str:

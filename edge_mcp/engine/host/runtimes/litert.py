@@ -35,10 +35,12 @@ class LitertModel:
 
     def __init__(self, path: Path, threads: int) -> None:
         """Raises: ModelError."""
+        self.metadata: Mapping[str, str] = {}
         self._path = path
         self._threads = threads
         first = self._interpreter()
         self._free = [first]
+        self.signatures: Sequence[str] = tuple(first.get_signature_list())
         self._keeps_state = _may_have_resources(first)
         inputs, outputs = _details(first)
         self._input_index = {name: int(detail["index"]) for name, detail in inputs.items()}

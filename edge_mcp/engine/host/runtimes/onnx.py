@@ -8,8 +8,8 @@ from typing import Any
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
-from edge_mcp.engine.host.runtimes.base import Array, RuntimeOptions
-from edge_mcp.engine.host.runtimes.checks import check_tensors, has_dynamic_batch, one_line
+from edge_mcp.engine.host.runtimes.base import Array, RuntimeOptions, Value
+from edge_mcp.engine.host.runtimes.checks import bounded_metadata, check_tensors, has_dynamic_batch, one_line
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ArgumentError, ModelError
 
@@ -66,6 +66,8 @@ class OnnxModel:
         self._file = file
         self.inputs: Sequence[TensorSpec] = [_spec(node, f"{file}: input") for node in session.get_inputs()]
         self.outputs: Sequence[TensorSpec] = [_spec(node, f"{file}: output") for node in session.get_outputs()]
+        self.metadata: Mapping[str, str] = _metadata(session.get_modelmeta())
+        self.signatures: Sequence[str] = ()
         self._names = [spec.name for spec in self.outputs]
         self._largest = 0
         self._shrink = onnxruntime.RunOptions()
@@ -76,7 +78,7 @@ class OnnxModel:
         """Whether the first dimension of every input and output is symbolic."""
         return has_dynamic_batch([*self.inputs, *self.outputs])
 
-    def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Value]:
         """Run once. Raises: ArgumentError (names, dtypes, shapes), ModelError (the run failed)."""
         check_tensors(self.inputs, tensors)
         try:
@@ -113,6 +115,17 @@ def _spec(node: Any, what: str) -> TensorSpec:
         )
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     return TensorSpec(node.name, _DATATYPES[node.type], shape)
+
+
+def _metadata(meta: Any) -> dict[str, str]:
+    fields = {
+        "onnx.producer": meta.producer_name,
+        "onnx.graph": meta.graph_name,
+        "onnx.domain": meta.domain,
+        "onnx.version": str(meta.version or ""),
+        "onnx.description": meta.description,
+    }
+    return bounded_metadata({**meta.custom_metadata_map, **fields})
 
 
 def _reason(error: Exception) -> str:
