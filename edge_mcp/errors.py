@@ -49,6 +49,17 @@ class EngineError(EdgeError):
         self.retry_after_ms = retry_after_ms
 
 
+class BusyError(EdgeError):
+    """A call is not taken now; it may be repeated after `retry_after_ms`. `reason`: deadline, queue, memory or thermal."""
+
+    status = 503
+
+    def __init__(self, message: str, hint: str, retry_after_ms: int, reason: str) -> None:
+        super().__init__(message, hint)
+        self.retry_after_ms = retry_after_ms
+        self.reason = reason
+
+
 class RefusedError(EdgeError):
     """This very request is refused, and repeating it will not help."""
 

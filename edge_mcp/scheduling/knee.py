@@ -33,10 +33,9 @@ class Curve:
         (low, high), (before, after) = self._sizes[at - 1 : at + 1], self._seconds[at - 1 : at + 1]
         return max(self._seconds[0], before + (after - before) * (size - low) / (high - low))
 
-    @property
-    def knee(self) -> int:
-        """The batch size past which more buys nothing, of those measured."""
-        rates = [size / (HOP_S + seconds) for size, seconds in zip(self._sizes, self._seconds, strict=True)]
+    def knee(self, each_s: float = 0.0) -> int:
+        """The batch size past which more buys nothing, of those measured. `each_s`: what a call costs besides its run."""
+        rates = [size / (HOP_S + seconds + size * each_s) for size, seconds in zip(self._sizes, self._seconds, strict=True)]
         return next(size for size, rate in zip(self._sizes, rates, strict=True) if rate >= ENOUGH * max(rates))
 
     def points(self) -> dict[int, float]:
@@ -45,7 +44,8 @@ class Curve:
 
 
 class Service:
-    """What a model's runs cost now: its curve times one factor, an EWMA of what runs really took.
+    """What a model's runs cost now: its curve times one factor, an EWMA of what runs really took, and what each call costs
+    besides (its picture is decoded, its answer encoded).
 
     A device that throttles is followed within a few runs. Before anything was measured a run costs `guess_s`.
     """
@@ -55,31 +55,35 @@ class Service:
         self._curve = curve or Curve({1: guess_s})
         self._known = curve is not None
         self._most = most
+        self._each_s = 0.0
         self.factor = 1.0
-
-    @property
-    def knee(self) -> int:
-        """The most calls that are worth running as one."""
-        return min(self._most, self._curve.knee)
+        self.knee = self._knee()
 
     def seconds(self, size: int) -> float:
         """What a batch of `size` will take."""
-        return self._curve.seconds(size) * self.factor
+        return self._curve.seconds(size) * self.factor + self._each_s * size
 
     def each(self, waiting: int) -> float:
         """What one call costs when `waiting` of them run in batches."""
         size = max(1, min(waiting, self.knee))
         return (HOP_S + self.seconds(size)) / size
 
-    def measured(self, curve: Curve) -> None:
-        """The curve has been measured (anew)."""
-        self._curve, self._known, self.factor = curve, True, 1.0
+    def measured(self, curve: Curve, most: int) -> None:
+        """The curve has been measured (anew), for batches of up to `most`."""
+        self._curve, self._known, self._most, self.factor = curve, True, most, 1.0
+        self.knee = self._knee()
 
-    def observe(self, size: int, seconds: float) -> None:
-        """A batch took `seconds`."""
+    def observe(self, size: int, seconds: float, besides_s: float = 0.0) -> None:
+        """A batch of `size` took `seconds` to run, and `besides_s` for all else."""
         if seconds <= 0:
             return
         if not self._known:
-            self._curve, self._known = Curve({1: seconds / size}), True
-            return
-        self.factor += ALPHA * (seconds / self._curve.seconds(size) - self.factor)
+            self._curve, self._known, self._each_s = Curve({1: seconds / size}), True, besides_s / size
+        else:
+            self.factor += ALPHA * (seconds / self._curve.seconds(size) - self.factor)
+            self._each_s += ALPHA * (besides_s / size - self._each_s)
+        self.knee = self._knee()
+
+    def _knee(self) -> int:
+        """The most calls that are worth running as one."""
+        return min(self._most, self._curve.knee(self._each_s / self.factor))

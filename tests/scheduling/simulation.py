@@ -31,7 +31,7 @@ class Policy(Protocol):
 
 @dataclass
 class Told:
-    """Shares of all calls: in time, late, refused, possible in time; of the work, the wasted share; and of the time, a deadline's."""
+    """Shares: of all calls in time, late, refused and possible; of the work what was wasted; of the time a deadline."""
 
     in_time: float
     late: float

@@ -29,7 +29,7 @@ def test_what_is_no_curve_is_refused(points: dict[int, float]) -> None:
     ("model", "knee"), [("mlp", 32), ("silero", 16), ("dscnn", 16), ("mobilenet-small", 4), ("mobilenet", 1)]
 )
 def test_the_knee_is_where_more_buys_nothing(model: str, knee: int) -> None:
-    assert Curve(CURVES[model]).knee == knee
+    assert Curve(CURVES[model]).knee() == knee
 
 
 def test_a_model_of_a_fixed_batch_has_the_knee_1() -> None:
@@ -55,3 +55,11 @@ def test_a_run_of_no_time_is_no_measurement() -> None:
     service = Service(Curve({1: 1.0}))
     service.observe(1, 0.0)
     assert service.factor == 1.0
+
+
+def test_what_each_call_costs_besides_makes_batches_less_worth() -> None:
+    service = Service(Curve(CURVES["mlp"]), most=32)
+    for _ in range(20):
+        service.observe(1, CURVES["mlp"][1], besides_s=0.001)
+    assert service.knee == 1
+    assert service.seconds(2) == pytest.approx(0.002, rel=0.05)

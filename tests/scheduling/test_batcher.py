@@ -1,0 +1,163 @@
+"""The batcher before an engine whose lanes open when the test says so."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from edge_mcp.engine.client import Tell
+from edge_mcp.engine.messages import Item, ModelSpec, Outcome, Ran
+from edge_mcp.errors import BusyError, EngineError, ModelError
+from edge_mcp.repository.store import derived
+from edge_mcp.scheduling.batcher import Batcher
+from edge_mcp.scheduling.knee import Curve
+from edge_mcp.scheduling.policy import Allowed
+
+
+class Engine:
+    """Runs when told; answers each item with its own arguments."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[bytes]] = []
+        self.gate = asyncio.Semaphore(0)
+        self.deadly: set[bytes] = set()
+        self.error: Exception | None = None
+
+    async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
+        self.runs.append([item.arguments for item in items])
+        await self.gate.acquire()
+        if self.error:
+            raise self.error
+        if self.deadly & set(self.runs[-1] if len(items) > 1 else [items[0].arguments]):
+            raise EngineError("the engine crashed")
+        return Ran([Outcome(structured=item.arguments) for item in items], 1.0)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def batcher(engine: Engine) -> Batcher:
+    batcher = Batcher(engine, lambda: Allowed(1), lambda: 0.0)
+    batcher.service("m").measured(Curve({1: 1.0, 8: 1.0}), 8)
+    return batcher
+
+
+SPEC = ModelSpec("m", "", derived(Path("m.onnx")), {})
+
+
+def submit(batcher: Batcher, arguments: bytes, deadline_s: float = 100.0, owner: str = "") -> "asyncio.Task[Outcome]":
+    return asyncio.ensure_future(batcher.submit(SPEC, Item(arguments), deadline_s, owner))
+
+
+async def turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_calls_that_come_while_the_lane_is_busy_run_as_one(batcher: Batcher, engine: Engine) -> None:
+    tasks = [submit(batcher, b"%d" % n) for n in range(5)]
+    await turns()
+    assert engine.runs == [[b"0"]]
+    assert (batcher.queued, batcher.running) == (4, 1)
+    engine.gate.release()
+    engine.gate.release()
+    assert [outcome.structured for outcome in await asyncio.gather(*tasks)] == [b"0", b"1", b"2", b"3", b"4"]
+    assert engine.runs == [[b"0"], [b"1", b"2", b"3", b"4"]]
+
+
+async def test_twins_are_computed_once(batcher: Batcher, engine: Engine) -> None:
+    tasks = [submit(batcher, b"x"), submit(batcher, b"same"), submit(batcher, b"same"), submit(batcher, b"same")]
+    await turns()
+    tasks[1].cancel()
+    await turns()
+    engine.gate.release()
+    engine.gate.release()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(outcomes[1], asyncio.CancelledError)
+    assert [one.structured for one in outcomes if isinstance(one, Outcome)] == [b"x", b"same", b"same"]
+    assert engine.runs == [[b"x"], [b"same"]]
+
+
+async def test_a_call_with_a_state_has_no_twin(batcher: Batcher, engine: Engine) -> None:
+    tasks = [asyncio.ensure_future(batcher.submit(SPEC, Item(b"s"), 9.0, pure=False)) for _ in range(3)]
+    await turns()
+    for _ in range(3):
+        engine.gate.release()
+    await asyncio.gather(*tasks)
+    assert sum(map(len, engine.runs)) == 3
+
+
+async def test_a_cancelled_call_is_withdrawn_and_harms_none_beside_it(batcher: Batcher, engine: Engine) -> None:
+    tasks = [submit(batcher, b"%d" % n) for n in range(4)]
+    await turns()
+    tasks[2].cancel()
+    await turns()
+    engine.gate.release()
+    engine.gate.release()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert engine.runs == [[b"0"], [b"1", b"3"]]
+
+
+async def test_a_cancelled_call_that_runs_already_lets_the_next_one_run(batcher: Batcher, engine: Engine) -> None:
+    first, second = submit(batcher, b"0"), submit(batcher, b"1")
+    await turns()
+    first.cancel()
+    await turns()
+    engine.gate.release()
+    engine.gate.release()
+    assert (await second).structured == b"1"
+    assert first.cancelled()
+
+
+async def test_one_that_brings_the_engine_down_takes_none_of_its_batch_with_it(batcher: Batcher, engine: Engine) -> None:
+    engine.deadly = {b"2"}
+    tasks = [submit(batcher, b"%d" % n) for n in range(4)]
+    await turns()
+    for _ in range(5):
+        engine.gate.release()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(outcomes[2], EngineError)
+    assert [one.structured for one in outcomes if isinstance(one, Outcome)] == [b"0", b"1", b"3"]
+
+
+@pytest.mark.parametrize("error", [ModelError("gone"), RuntimeError("a bug")])
+async def test_a_failure_reaches_all_callers_and_the_next_call_runs(batcher: Batcher, engine: Engine, error: Exception) -> None:
+    engine.error = error
+    tasks = [submit(batcher, b"%d" % n) for n in range(3)]
+    await turns()
+    engine.gate.release()
+    engine.gate.release()
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [error] * 3
+    engine.error = None
+    engine.gate.release()
+    assert (await submit(batcher, b"9")).structured == b"9"
+
+
+async def test_what_would_be_late_is_refused_with_when_to_come_again(batcher: Batcher, engine: Engine) -> None:
+    first = submit(batcher, b"0")
+    await turns()
+    with pytest.raises(BusyError, match=r"would be done only after its deadline\. Call again in \d+ ms") as caught:
+        await batcher.submit(SPEC, Item(b"1"), 1.5)
+    assert caught.value.reason == "deadline"
+    assert 500 <= caught.value.retry_after_ms <= 700
+    engine.gate.release()
+    await first
+
+
+async def test_what_the_device_allows_is_asked_at_each_call(engine: Engine) -> None:
+    allowed = Allowed(1)
+    batcher = Batcher(engine, lambda: allowed, lambda: 0.0)
+    tasks = [submit(batcher, b"0"), submit(batcher, b"1")]
+    await turns()
+    assert len(engine.runs) == 1
+    allowed = Allowed(3)
+    tasks.append(submit(batcher, b"2"))
+    await turns()
+    assert len(engine.runs) == 3
+    for _ in tasks:
+        engine.gate.release()
+    await asyncio.gather(*tasks)
