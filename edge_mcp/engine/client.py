@@ -18,11 +18,14 @@ from edge_mcp.engine.messages import (
     Load,
     Loaded,
     ModelSpec,
+    NotLoaded,
     Progress,
     Ran,
     Reply,
     Request,
     Run,
+    Unload,
+    Unloaded,
 )
 from edge_mcp.engine.process import EngineDied, EngineProcess
 from edge_mcp.errors import ChannelError, EngineError, ModelError, RefusedError
@@ -62,6 +65,11 @@ class Engine(Protocol):
 
         Raises: ModelError, EngineError (the engine died or hung), RefusedError (this request keeps killing the engine).
         """
+        ...
+
+    async def unload(self, key: str) -> None:
+        """Give a model's memory back: nobody needs this key any more. It waits for the runs that use it; one that is not
+        loaded is nothing to do, and a later run loads it again. Raises: EngineError."""
         ...
 
 
@@ -142,7 +150,11 @@ class EngineClient:
             await self.load(model)
             self._sequence += 1
             message = Run(self._sequence & 0xFFFFFFFF, model.key, list(items))
-            return await self._on_a_lane(message, fingerprint, f"running {model.key}", limit_s, tell)
+            reply = await self._on_a_lane(message, fingerprint, f"running {model.key}", limit_s, tell)
+            if isinstance(reply, NotLoaded):
+                self._loaded.discard(model.key)
+                raise _NotStarted(f"{model.key} was unloaded meanwhile")
+            return reply
 
         reply = await self._until_taken_up(once)
         if not isinstance(reply, Ran):
@@ -150,6 +162,20 @@ class EngineClient:
         if len(items) == 1:
             self.measured.ran(model.key, len(items[0].arguments), reply.seconds)
         return reply
+
+    async def unload(self, key: str) -> None:
+        """See Engine."""
+        if key not in self._loaded:
+            return
+        self._loaded.discard(key)
+        try:
+            reply = await self._on_a_lane(Unload(key), _fingerprint(key, ()), f"unloading {key}", LOAD_TIMEOUT_S)
+        except _NotStarted:
+            return  # the engine ended meanwhile: its memory is back
+        if not isinstance(reply, Unloaded):
+            raise _failure(reply)
+        self.changed()
+        logger.info("%s unloaded", key)
 
     async def close(self) -> None:
         """End the engine; requests in flight fail."""
@@ -325,6 +351,8 @@ def _fingerprint_of(message: Request) -> bytes:
             return _fingerprint(path, ())
         case Load(model=model):
             return _fingerprint(model.key, ())
+        case Unload(key=key):
+            return _fingerprint(key, ())
         case Run(key=key, items=items):
             return _fingerprint(key, items)
 

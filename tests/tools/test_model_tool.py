@@ -31,6 +31,9 @@ class FakeEngine:
     async def load(self, model: ModelSpec) -> None:
         self.ready = True
 
+    async def unload(self, key: str) -> None:
+        self.ready = False
+
     async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
         assert tell is not None
         for done in (1, 2, 4):

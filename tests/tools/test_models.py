@@ -33,6 +33,9 @@ class Describing:
     async def load(self, model: ModelSpec) -> None:
         raise AssertionError("nothing is loaded for a list")
 
+    async def unload(self, key: str) -> None:
+        raise AssertionError("nothing is unloaded for a list")
+
     async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
         raise AssertionError("nothing is run for a list")
 

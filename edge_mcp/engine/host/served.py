@@ -19,6 +19,7 @@ from edge_mcp.engine.host.warm_up import warm_up
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Outcome, Signature
 from edge_mcp.errors import ArgumentError, EdgeError, ModelError
 from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.manifest import Manifest
 
 # What a model does not need is never imported: neither the other runtime, nor Pillow.
 _HOST = "edge_mcp.engine.host."
@@ -49,6 +50,18 @@ def describe(path: Path, signature: str = "") -> Described:
         return Described(known, _digest(path), dict(model.metadata), tuple(model.signatures))
     finally:
         model.close()
+
+
+def import_parts(manifest: Manifest) -> None:
+    """Import what the model will need, so that the memory of packages is not counted as the model's. Raises: ModelError."""
+    targets = (
+        _RUNTIMES.get(Path(manifest.model.file).suffix),
+        _MODALITIES.get(_tag(manifest.input)),
+        _DECODERS.get(_tag(manifest.output)),
+    )
+    for target in targets:
+        if target is not None:
+            _resolve(target)
 
 
 class ServedModel:
