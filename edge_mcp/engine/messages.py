@@ -7,7 +7,7 @@ import msgspec
 from edge_mcp.repository.manifest import Manifest
 
 
-class Quantization(msgspec.Struct, frozen=True):
+class Quantization(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the integers of a tensor stand for: real = scale * (integer - zero_point).
 
     One scale and zero point for the whole tensor, or one for each index of the dimension `axis`.
@@ -18,7 +18,7 @@ class Quantization(msgspec.Struct, frozen=True):
     axis: int = 0
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
+class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model's input or output: its name, Open Inference Protocol datatype (`FP32`, `INT8` …) and shape (-1: dynamic).
 
     An output that is no tensor has ONNX's name of its type for a datatype, as in `seq(map(int64,tensor(float)))`, and no shape.

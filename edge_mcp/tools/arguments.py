@@ -3,6 +3,7 @@
 from typing import Any
 
 from edge_mcp.engine.messages import Signature, TensorSpec
+from edge_mcp.engine.naming import argument_names
 from edge_mcp.repository.inputs import BytesInput, ImageInput, TensorInput, TextInput
 from edge_mcp.repository.manifest import Manifest
 from edge_mcp.repository.outputs import RawOutput
@@ -11,6 +12,13 @@ _ENCODING = {
     "enum": ["base64", "list"],
     "description": "How to answer tensor data: base64 of little-endian bytes, or nested lists. By default as the inputs came.",
 }
+_DEQUANTIZE = {
+    "type": "boolean",
+    "default": False,
+    "description": "Answer reals (FP32) for outputs whose integers stand for reals.",
+}
+_MAX_NAME = 200
+_MAX_SHAPE = 32
 
 
 def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, Any]:
@@ -33,8 +41,9 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
                 "description": "The bytes: base64, a data: URI, or a file: URI or path that the server may read.",
             }
         case TensorInput():
-            for spec in signature.inputs if signature else ():
-                properties[spec.name] = _tensor_argument(spec)
+            inputs = signature.inputs if signature else ()
+            for name, spec in zip(argument_names(inputs), inputs, strict=True):
+                properties[name] = _tensor_argument(name, spec)
     required = list(properties)
     if not isinstance(manifest.output, RawOutput):
         properties["threshold"] = {
@@ -57,15 +66,22 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
             "default": False,
             "description": "Also answer the picture with its boxes drawn in.",
         }
-    if isinstance(manifest.input, TensorInput) and "encoding" not in properties:
+    if isinstance(manifest.input, TensorInput):
         properties["encoding"] = _ENCODING
+        if signature and any(spec.quantization for spec in signature.outputs):
+            properties["dequantize"] = _DEQUANTIZE
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _tensor_argument(spec: TensorSpec) -> dict[str, Any]:
-    shape = list(spec.shape)
+def _tensor_argument(name: str, spec: TensorSpec) -> dict[str, Any]:
+    shape = "any shape" if spec.any_rank else f"shape {list(spec.shape[:_MAX_SHAPE])} (-1: any)"
+    words = f"{spec.datatype} tensor of {shape}: a nested list, or {{dtype, shape, data}}."
+    if name != spec.name:
+        words = f"The model's input {spec.name[:_MAX_NAME]!r}. {words}"
+    if spec.quantization:
+        words += " Its integers stand for reals; an FP32 tensor, or a list with fractions, is quantized."
     return {
-        "description": f"{spec.datatype} tensor of shape {shape} (-1: any): a nested list, or {{dtype, shape, data}}.",
+        "description": words,
         "anyOf": [
             {"type": ["array", "number", "boolean", "string"]},
             {

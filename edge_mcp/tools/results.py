@@ -47,7 +47,13 @@ def output_schema(manifest: Manifest) -> dict[str, Any]:
                 "properties": {
                     "dtype": {"type": "string"},
                     "shape": {"type": "array", "items": {"type": "integer"}},
-                    "data": {"type": ["string", "array", "number", "boolean", "null"]},
+                    "data": {"type": ["string", "array", "object", "number", "boolean", "null"]},
+                    "scale": {
+                        "type": ["number", "array"],
+                        "description": "Where integers stand for reals: real = scale * (integer - zero_point).",
+                    },
+                    "zero_point": {"type": ["integer", "array"]},
+                    "axis": {"type": "integer", "description": "The dimension along which scale and zero_point are lists."},
                 },
                 "required": ["dtype", "shape", "data"],
             }

@@ -9,14 +9,16 @@ from typing import Any
 
 import msgspec
 
-from edge_mcp.engine.host.batches import Batches, Report
+from edge_mcp.engine.host.batches import Batches, Report, declares_batch
 from edge_mcp.engine.host.decoders.base import Decoder, Result
 from edge_mcp.engine.host.jobs import Job
 from edge_mcp.engine.host.modalities.base import Modality
+from edge_mcp.engine.host.quantized import RealValues
 from edge_mcp.engine.host.runtimes.base import LoadedModel, RuntimeOptions
 from edge_mcp.engine.host.validate import validate
 from edge_mcp.engine.host.warm_up import warm_up
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Outcome, Signature
+from edge_mcp.engine.naming import argument_names
 from edge_mcp.errors import ArgumentError, EdgeError, ModelError
 from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.manifest import Manifest
@@ -73,13 +75,17 @@ class ServedModel:
         modality: Modality,
         decoder: Decoder,
         schema: Mapping[str, Any],
-        max_batch_size: int = 0,
+        batches: Batches | None = None,
     ) -> None:
         self._model = model
-        self._batches = Batches(model, max_batch_size)
+        self._batches = batches or Batches(model, declares_batch(model))
         self._modality = modality
         self._decoder = decoder
         self._schema = schema
+        # A tensor may also go by the model's own name for it, where hosts would not take that for an argument's.
+        names = zip(model.inputs, argument_names(model.inputs), strict=True)
+        known = schema.get("properties", {})
+        self._own_names = {spec.name: name for spec, name in names if name in known and spec.name not in known}
 
     @classmethod
     def load(cls, spec: ModelSpec) -> "ServedModel":
@@ -91,13 +97,16 @@ class ServedModel:
         model = _load_file(path, RuntimeOptions(manifest.resources.threads, manifest.model.signature))
         try:
             _check_inputs(spec, model)
+            if not isinstance(manifest.input, TensorInput):
+                model = RealValues(model)
             modality = _resolve(_MODALITIES[_tag(manifest.input)])(manifest.input, model.inputs, folder)
             decoder = _resolve(_DECODERS[_tag(manifest.output)])(manifest, model.outputs, folder)
-            warm_up(model)
+            limit = manifest.scheduling.max_batch_size
+            batches = Batches(model, warm_up(model, declares_batch(model, limit)), limit)
         except EdgeError as error:
             model.close()
             raise ModelError(f"{manifest.model.name}: {error.message}", error.hint) from error
-        return cls(model, modality, decoder, spec.schema, manifest.scheduling.max_batch_size)
+        return cls(model, modality, decoder, spec.schema, batches)
 
     def run(
         self, items: Sequence[Item], stage: Callable[[str], None], report: Report = lambda done, total: None
@@ -128,6 +137,8 @@ class ServedModel:
             arguments = msgspec.json.decode(job.item.arguments or b"{}")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ArgumentError(f"the arguments are not valid JSON: {error}") from error
+        if self._own_names and isinstance(arguments, dict):
+            arguments = {self._own_names.get(name, name): value for name, value in arguments.items()}
         job.arguments = validate(self._schema, arguments)
         job.prepared = self._modality.prepare(job.arguments, [Path(root) for root in job.item.roots])
 
@@ -190,10 +201,10 @@ def _check_inputs(spec: ModelSpec, model: LoadedModel) -> None:
     """A tensor tool has an argument for each input. Raises: ModelError when the file was replaced since the tool was made."""
     if not isinstance(spec.manifest.input, TensorInput):
         return
-    then, now = list(spec.schema.get("required", ())), [one.name for one in model.inputs]
+    then, now = list(spec.schema.get("required", ())), list(argument_names(model.inputs))
     if set(then) != set(now):
         raise ModelError(
-            f"{spec.manifest.model.file} has other inputs now ({', '.join(now)}) than when the server started "
-            f"({', '.join(then)})",
+            f"{spec.manifest.model.file} has other inputs now ({', '.join(now)[:500]}) than when the server started "
+            f"({', '.join(then)[:500]})",
             "Restart edge-mcp",
         )
