@@ -6,7 +6,7 @@ from edge_mcp.engine.messages import Signature, TensorSpec
 from edge_mcp.engine.naming import argument_names
 from edge_mcp.repository.inputs import BytesInput, ImageInput, TensorInput, TextInput
 from edge_mcp.repository.manifest import Manifest
-from edge_mcp.repository.outputs import RawOutput
+from edge_mcp.repository.outputs import CtcOutput, RawOutput
 
 _ENCODING = {
     "enum": ["base64", "list"],
@@ -45,21 +45,7 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
             for name, spec in zip(argument_names(inputs), inputs, strict=True):
                 properties[name] = _tensor_argument(name, spec)
     required = list(properties)
-    if not isinstance(manifest.output, RawOutput):
-        properties["threshold"] = {
-            "type": "number",
-            "minimum": 0,
-            "maximum": 1,
-            "default": manifest.output.threshold,
-            "description": "Leave out what scores below this.",
-        }
-        properties["max_results"] = {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": 1000,
-            "default": manifest.output.max_results,
-            "description": "At most this many results, best first.",
-        }
+    properties.update(_limits(manifest))
     if manifest.has_boxes:
         properties["annotate"] = {
             "type": "boolean",
@@ -71,6 +57,30 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
         if signature and any(spec.quantization for spec in signature.outputs):
             properties["dequantize"] = _DEQUANTIZE
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _limits(manifest: Manifest) -> dict[str, Any]:
+    """What results are wanted. In a pipeline that is for the first step to know, but for text: whoever reads it scores it."""
+    last = manifest.parts[-1].output
+    scoring = last if isinstance(last, CtcOutput) else manifest.output
+    limits: dict[str, Any] = {}
+    if not isinstance(scoring, RawOutput):
+        limits["threshold"] = {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "default": scoring.threshold,
+            "description": "Leave out what scores below this.",
+        }
+    if not isinstance(manifest.output, RawOutput | CtcOutput):
+        limits["max_results"] = {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 1000,
+            "default": manifest.output.max_results,
+            "description": "At most this many results, best first.",
+        }
+    return limits
 
 
 def _tensor_argument(name: str, spec: TensorSpec) -> dict[str, Any]:
