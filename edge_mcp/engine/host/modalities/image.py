@@ -13,7 +13,7 @@ from edge_mcp.engine.host.modalities.base import Prepared
 from edge_mcp.engine.host.modalities.payload import read_payload
 from edge_mcp.engine.host.modalities.placement import ImageSource, Placement, place
 from edge_mcp.engine.host.runtimes.base import DATATYPES, Array
-from edge_mcp.engine.host.runtimes.checks import fits
+from edge_mcp.engine.host.runtimes.checks import fits, shown, takes
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ArgumentError, ModelError
 from edge_mcp.repository.inputs import ImageInput
@@ -35,26 +35,29 @@ _TRANSPOSE = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_CHANNELS = {"RGB": 3, "BGR": 3, "RGBA": 4, "L": 1}
 _WHITE = (255, 255, 255)
 
 
 class ImageModality:
     """Decodes, orients, fits and scales a picture.
 
-    Transparent parts become white: behind cut-outs it is the usual ground, and dark drawings without a ground stay visible.
-    Colour profiles are not applied.
+    Transparent parts become white, unless the model takes them as a fourth channel: behind cut-outs it is the usual ground, and
+    dark drawings without a ground stay visible. Colour profiles are not applied.
     """
 
     def __init__(self, config: ImageInput, inputs: Sequence[TensorSpec], folder: Path) -> None:
         """Raises: ModelError when the model's input is no picture of the manifest's size."""
         self._config = config
+        self._mode = "RGB" if config.channels == "BGR" else config.channels  # Pillow's name of what is resized
         self._spec = _picture_input(config, inputs)
         # Pillow's own bounds are a warning and an error at other sizes; MAX_PIXELS is checked before anything is decoded.
         Image.MAX_IMAGE_PIXELS = None
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
     def prepare(self, arguments: Mapping[str, Any], roots: Sequence[Path]) -> Prepared:
-        """Tensor: [1, height, width, 3] or [1, 3, height, width] of the model's dtype. Raises: ArgumentError."""
+        """Tensor: [1, height, width, channels] or [1, channels, height, width] of the model's dtype; of one channel perhaps
+        without that dimension, as the model has it. Raises: ArgumentError."""
         data = read_payload(arguments["image"], roots)
         with open_picture(data) as picture:
             orientation = _orientation(picture)
@@ -69,20 +72,22 @@ class ImageModality:
         left, top, right, bottom = placement.box
         box = (top, left, bottom, right) if sideways else placement.box
         resized = placement.resized[::-1] if sideways else placement.resized
-        fitted = _resize(picture, resized, _RESAMPLE[self._config.resample], box)
+        fitted = _resize(picture, resized, _RESAMPLE[self._config.resample], box, self._mode)
         upright = _turn(fitted, orientation)
         if upright.size == self._config.size:
             return upright
-        canvas = Image.new("RGB", self._config.size)
+        canvas = Image.new(self._mode, self._config.size)
         canvas.paste(upright, placement.offset)
         return canvas
 
     def _tensor(self, picture: Image.Image) -> Array:
         shift, divisor = self._config.scale
         pixels = (np.asarray(picture, np.float32) - np.float32(shift)) / np.float32(divisor)
+        if self._mode == "L" and len(self._spec.shape) != 3:
+            pixels = pixels[..., np.newaxis]
         if self._config.channels == "BGR":
             pixels = pixels[..., ::-1]
-        if self._config.layout == "NCHW":
+        if self._config.layout == "NCHW" and pixels.ndim == 3:
             pixels = pixels.transpose(2, 0, 1)
         dtype = DATATYPES[self._spec.datatype]
         if dtype.kind in "iu":
@@ -115,9 +120,13 @@ def open_picture(data: bytes) -> Image.Image:
 
 
 def _resize(
-    picture: Image.Image, size: tuple[int, int], resample: Image.Resampling, box: tuple[float, float, float, float]
+    picture: Image.Image,
+    size: tuple[int, int],
+    resample: Image.Resampling,
+    box: tuple[float, float, float, float],
+    mode: str = "RGB",
 ) -> Image.Image:
-    """The part `box` of the whole picture in RGB at `size`. Raises: ArgumentError (truncated or corrupt)."""
+    """The part `box` of the whole picture in `mode` at `size`. Raises: ArgumentError (truncated or corrupt)."""
     width, height = picture.size
     needed = [
         2 * side * whole / part
@@ -134,7 +143,8 @@ def _resize(
         raise _broken(error) from error
     across, down = plain.width / width, plain.height / height
     scaled = (box[0] * across, box[1] * down, min(box[2] * across, plain.width), min(box[3] * down, plain.height))
-    return _on_white(plain.resize(size, resample, scaled))
+    resized = plain.resize(size, resample, scaled)
+    return resized.convert("RGBA") if mode == "RGBA" else _on_white(resized).convert(mode)
 
 
 def _plain(picture: Image.Image) -> Image.Image:
@@ -192,11 +202,13 @@ def _picture_input(config: ImageInput, inputs: Sequence[TensorSpec]) -> TensorSp
         raise ModelError(f'input.kind = "image" needs a model with one input; this one has {len(inputs)}')
     spec = inputs[0]
     width, height = config.size
-    shape = (1, height, width, 3) if config.layout == "NHWC" else (1, 3, height, width)
-    if not fits(spec.shape, shape):
+    channels = _CHANNELS[config.channels]
+    shape = (1, height, width, channels) if config.layout == "NHWC" else (1, channels, height, width)
+    flat = channels == 1 and fits(spec.shape, (1, height, width))
+    if not flat and not takes(spec, shape):
         raise ModelError(
-            f"input {spec.name!r} has shape {list(spec.shape)}, but the manifest's size and layout make {list(shape)}",
-            "Correct input.size or input.layout in model.toml",
+            f"input {shown(spec.name)} has shape {list(spec.shape)}, but size, channels and layout make {list(shape)}",
+            "Correct input.size, input.channels or input.layout in model.toml",
         )
     if spec.datatype not in ("FP32", "FP16", "UINT8", "INT8"):
         raise ModelError(f"input {spec.name!r} is {spec.datatype}", "A picture can be FP32, FP16, UINT8 or INT8")

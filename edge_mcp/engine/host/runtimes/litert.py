@@ -152,7 +152,8 @@ class LitertModel:
         return interpreter
 
     def _unloadable(self, error: Exception) -> ModelError:
-        return ModelError(f"{self._path.name} cannot be loaded: {one_line(error)}", "Is it a whole TFLite file?")
+        hint = "Is it a whole TFLite file?" if "Flatbuffer" in str(error) else ""
+        return ModelError(f"{self._path.name} cannot be loaded: {one_line(error)}", hint)
 
 
 def _texts(array: Array) -> Array:

@@ -36,10 +36,11 @@ _DATATYPES = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
-_SERVED = "Tensors of booleans, strings, 8 to 64 bit integers and 16 to 64 bit floats are served: add a Cast to the model"
+_SERVED = "Tensors of booleans, strings, 8 to 64 bit integers and 16 to 64 bit floats are served"
 _TENSOR = re.compile(r"tensor\([^()]*\)")
 _MAP = r"map\((?:string|u?int(?:8|16|32|64)),tensor\([^()]*\)\)"
 _STRUCTURE = re.compile(rf"seq\((?:tensor\([^()]*\)|{_MAP})\)|{_MAP}")
+_NO_VERSION = 2**63 - 1  # what ONNX Runtime says of a file without one
 _FATAL = 4  # log_severity_level: what is merely an error comes as an exception too
 # Every failure of ONNX Runtime is a class of its own, each derived from Exception alone.
 _FAILURES: tuple[type[Exception], ...] = (
@@ -67,7 +68,9 @@ class OnnxRuntime:
         try:
             session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"], enable_fallback=0)
         except _FAILURES as error:
-            raise ModelError(f"{path.name} cannot be loaded: {_reason(error)}", "Is it a whole ONNX file?") from error
+            raise ModelError(
+                f"{path.name} cannot be loaded: {_reason(error)}", f"This is ONNX Runtime {onnxruntime.__version__}"
+            ) from error
         return OnnxModel(session, path.name, facts)
 
 
@@ -127,7 +130,7 @@ class OnnxModel:
 
 def _input(node: Any, file: str, facts: OnnxFacts) -> TensorSpec:
     if node.type not in _DATATYPES:
-        raise ModelError(f"{file}: input {shown(node.name)} is {_kind(node.type)}", _SERVED)
+        raise ModelError(f"{file}: input {shown(node.name)} is {_kind(node.type)}", _SERVED + _advice(node.type))
     return _tensor(node, facts, 0)
 
 
@@ -136,9 +139,7 @@ def _output(node: Any, file: str, facts: OnnxFacts) -> TensorSpec:
         return _tensor(node, facts, 1)  # 0 is what is said of what comes out of control flow
     structure = _STRUCTURE.fullmatch(node.type)
     if not structure or any(part not in _DATATYPES for part in _TENSOR.findall(node.type)):
-        raise ModelError(
-            f"{file}: output {shown(node.name)} is {_kind(node.type)}", _SERVED + "; as outputs also sequences and maps of them"
-        )
+        raise ModelError(f"{file}: output {shown(node.name)} is {_kind(node.type)}", _SERVED + _advice(node.type))
     return TensorSpec(node.name, node.type, ())
 
 
@@ -149,6 +150,10 @@ def _tensor(node: Any, facts: OnnxFacts, least: int) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) and size >= least else -1 for size in node.shape)
     quantization = facts.quantized.get(node.name) if datatype in QUANTIZED else None
     return TensorSpec(node.name, datatype, shape, quantization, not shape and node.name in facts.unranked)
+
+
+def _advice(written: str) -> str:
+    return ": add a Cast to the model" if _TENSOR.fullmatch(written) else "; of outputs also sequences and maps of them"
 
 
 def _kind(written: str) -> str:
@@ -180,7 +185,7 @@ def _metadata(meta: Any) -> dict[str, str]:
         "onnx.producer": meta.producer_name,
         "onnx.graph": meta.graph_name,
         "onnx.domain": meta.domain,
-        "onnx.version": str(meta.version or ""),
+        "onnx.version": "" if meta.version in (0, _NO_VERSION) else str(meta.version),
         "onnx.description": meta.description,
     }
     return bounded_metadata({**meta.custom_metadata_map, **fields})

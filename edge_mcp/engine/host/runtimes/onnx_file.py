@@ -55,6 +55,8 @@ def read_facts(path: Path) -> OnnxFacts:
     """Raises: ModelError when this is no ONNX file, or one that nests too deeply."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content[4:8] == b"TFL3":
+                raise ModelError(f"{path.name} cannot be loaded: it is a TFLite file", "Name it NAME.tflite")
             return _Reader(content).facts()
     except (ValueError, IndexError, struct.error) as error:
         raise ModelError(
