@@ -101,12 +101,13 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """The model is ready; `seconds` is what loading and warming up took.
 
     `memory_mb` is by how much the engine grew with the model, `imported_mb` by how much with the packages that the model was
-    the first to need, in units of 2^20 bytes.
+    the first to need, `start_mb` what it had before that, in units of 2^20 bytes.
     """
 
     seconds: float
     memory_mb: float = 0.0
     imported_mb: float = 0.0
+    start_mb: float = 0.0
 
 
 class Unloaded(msgspec.Struct, frozen=True, tag="unloaded"):

@@ -62,8 +62,8 @@ def _answer(request: Request, residency: Residency, stages: Stages, index: int, 
                 return Ran(outcomes, seconds)
             case Load(model=spec):
                 began = time.perf_counter()
-                memory_mb, imported_mb = residency.load(spec)
-                return Loaded(time.perf_counter() - began, memory_mb, imported_mb)
+                grown = residency.load(spec)
+                return Loaded(time.perf_counter() - began, grown.memory_mb, grown.imported_mb, grown.start_mb)
             case Unload(key=key):
                 residency.unload(key)
                 return Unloaded()

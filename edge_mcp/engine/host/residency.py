@@ -6,10 +6,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge_mcp.engine.host.served import ServedModel, import_parts
-from edge_mcp.engine.memory import process_mb
+from edge_mcp.engine.memory import anonymous_and_mapped_mb
 from edge_mcp.engine.messages import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """By how much this process grew in a load: with the model, and with the packages that it was the first to need; and what it
+    had before. In units of 2^20 bytes."""
+
+    memory_mb: float
+    imported_mb: float
+    start_mb: float
 
 
 @dataclass(slots=True)
@@ -17,7 +28,7 @@ class _Resident:
     """A loaded model, how many runs use it, and whether the last of them has to close it."""
 
     model: ServedModel
-    memory_mb: float
+    growth: Growth
     runs: int = 0
     leaving: bool = False
 
@@ -34,25 +45,27 @@ class Residency:
         self._lock = threading.Lock()
         self._loading = threading.Lock()
 
-    def load(self, spec: ModelSpec) -> tuple[float, float]:
+    def load(self, spec: ModelSpec) -> Growth:
         """Load a model unless it is there; one at a time, so that two loads never need twice the memory.
 
-        Returns what the model added to this process's memory, and what the packages did that it was the first to need, in
-        units of 2^20 bytes. What runs on other lanes meanwhile is measured with it. Raises: ModelError.
+        What runs on other lanes meanwhile is measured with it. Of the files that are mapped in a load no more is counted as the
+        model's than its own file: the rest are parts of the runtime that are used for the first time. Raises: ModelError.
         """
         with self._loading:
             if resident := self._residents.get(spec.key):
-                return resident.memory_mb, 0.0
+                return resident.growth
             _give_back()
-            before = process_mb()
+            start_mb = sum(anonymous_and_mapped_mb())
             import_parts(spec.manifest)
-            imported = process_mb()
+            own, mapped = anonymous_and_mapped_mb()
             model = ServedModel.load(spec)
             _give_back()
-            memory_mb = max(0.0, process_mb() - imported)
+            own_after, mapped_after = anonymous_and_mapped_mb()
+            memory_mb = max(0.0, own_after - own) + max(0.0, min(mapped_after - mapped, _file_mb(spec)))
+            growth = Growth(memory_mb, max(0.0, own_after + mapped_after - start_mb - memory_mb), start_mb)
             with self._lock:
-                self._residents[spec.key] = _Resident(model, memory_mb)
-            return memory_mb, max(0.0, imported - before)
+                self._residents[spec.key] = _Resident(model, growth)
+            return growth
 
     @contextmanager
     def using(self, key: str) -> Iterator[ServedModel]:
@@ -87,6 +100,10 @@ def _close(resident: _Resident) -> None:
     resident.model.close()
     gc.collect()
     _give_back()
+
+
+def _file_mb(spec: ModelSpec) -> float:
+    return (Path(spec.folder) / spec.manifest.model.file).stat().st_size / (1024 * 1024)
 
 
 def _give_back() -> None:
