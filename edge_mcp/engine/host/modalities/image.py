@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError, WebPImagePlugin
 
 from edge_mcp.engine.host.modalities.base import Prepared
 from edge_mcp.engine.host.modalities.payload import read_payload
-from edge_mcp.engine.host.modalities.placement import ImageSource, Placement, place
+from edge_mcp.engine.host.modalities.placement import Box, ImageSource, Placement, place
 from edge_mcp.engine.host.runtimes.base import DATATYPES, Array
 from edge_mcp.engine.host.runtimes.checks import fits, shown, takes
 from edge_mcp.engine.messages import TensorSpec
@@ -63,8 +63,8 @@ class ImageModality:
             orientation = _orientation(picture)
             placement = place(self._config, _turned(picture.size, orientation))
             fitted = self._fit(picture, placement, orientation)
-        thumbnail = _thumbnail(data, orientation) if arguments.get("annotate") else None
-        return Prepared({self._spec.name: self._tensor(fitted)}, ImageSource(placement, thumbnail))
+        drawable = _thumbnail(data, orientation) if arguments.get("annotate") else None
+        return Prepared({self._spec.name: self._tensor(fitted)}, ImageSource(placement, drawable))
 
     def _fit(self, picture: Image.Image, placement: Placement, orientation: int) -> Image.Image:
         # Turning comes last, when the picture is small: fitting is symmetric, so only the sides have to be swapped.
@@ -73,11 +73,19 @@ class ImageModality:
         box = (top, left, bottom, right) if sideways else placement.box
         resized = placement.resized[::-1] if sideways else placement.resized
         fitted = _resize(picture, resized, _RESAMPLE[self._config.resample], box, self._mode)
-        upright = _turn(fitted, orientation)
-        if upright.size == self._config.size:
-            return upright
+        return self._padded(_turn(fitted, orientation), placement)
+
+    def prepare_part(self, picture: Image.Image, part: Box | None = None) -> Prepared:
+        """As `prepare`, of a `part` (left, top, right, bottom in pixels) of a picture that `read_picture` has decoded."""
+        placement = place(self._config, picture.size, part)
+        fitted = picture.resize(placement.resized, _RESAMPLE[self._config.resample], placement.box).convert(self._mode)
+        return Prepared({self._spec.name: self._tensor(self._padded(fitted, placement))}, ImageSource(placement))
+
+    def _padded(self, fitted: Image.Image, placement: Placement) -> Image.Image:
+        if fitted.size == self._config.size or self._config.fit == "proportional":
+            return fitted
         canvas = Image.new(self._mode, self._config.size)
-        canvas.paste(upright, placement.offset)
+        canvas.paste(fitted, placement.offset)
         return canvas
 
     def _tensor(self, picture: Image.Image) -> Array:
@@ -94,6 +102,19 @@ class ImageModality:
             limits = np.iinfo(dtype)
             pixels = np.clip(np.rint(pixels), limits.min, limits.max)
         return np.ascontiguousarray(pixels[np.newaxis], dtype)
+
+
+def read_picture(text: str, roots: Sequence[Path]) -> Image.Image:
+    """The whole picture that an argument carries or names, upright, in RGB. Raises: ArgumentError."""
+    with open_picture(read_payload(text, roots)) as picture:
+        orientation = _orientation(picture)
+        plain = _decoded(picture)
+        return _turn(plain if plain.mode == "RGB" else _on_white(plain), orientation)
+
+
+def thumbnail(picture: Image.Image) -> Image.Image:
+    """A decoded picture at the size for drawing on."""
+    return picture.resize(_thumbnail_size(picture.size), Image.Resampling.BILINEAR)
 
 
 def open_picture(data: bytes) -> Image.Image:
@@ -132,19 +153,25 @@ def _resize(
         2 * side * whole / part
         for side, whole, part in zip(size, picture.size, (box[2] - box[0], box[3] - box[1]), strict=True)
     ]
-    try:
-        # A JPEG can be decoded at 1/2, 1/4 or 1/8: what is left is at least twice the size wanted, so the answer stays.
-        picture.draft(None, (int(needed[0]) + 1, int(needed[1]) + 1))
-        picture.load()
-        plain = _plain(picture)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _broken(error) from error
+    plain = _decoded(picture, (int(needed[0]) + 1, int(needed[1]) + 1))
     across, down = plain.width / width, plain.height / height
     scaled = (box[0] * across, box[1] * down, min(box[2] * across, plain.width), min(box[3] * down, plain.height))
     resized = plain.resize(size, resample, scaled)
     return resized.convert("RGBA") if mode == "RGBA" else _on_white(resized).convert(mode)
+
+
+def _decoded(picture: Image.Image, needed: tuple[int, int] | None = None) -> Image.Image:
+    """See `_plain`; of a JPEG where less is `needed` than there is perhaps smaller. Raises: ArgumentError."""
+    try:
+        if needed is not None:
+            # A JPEG can be decoded at 1/2, 1/4 or 1/8: what is left is at least twice the size wanted, so the answer stays.
+            picture.draft(None, needed)
+        picture.load()
+        return _plain(picture)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _broken(error) from error
 
 
 def _plain(picture: Image.Image) -> Image.Image:
@@ -188,9 +215,13 @@ def _thumbnail(data: bytes, orientation: int) -> Image.Image:
     """The upright picture, for drawing on; decoded anew, because the model's was decoded no larger than it needs."""
     with open_picture(data) as picture:
         width, height = picture.size
-        scale = min(1.0, PICTURE_SIDE / max(width, height))
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        size = _thumbnail_size(picture.size)
         return _turn(_resize(picture, size, Image.Resampling.BILINEAR, (0, 0, width, height)), orientation)
+
+
+def _thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1.0, PICTURE_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _broken(error: Exception) -> ArgumentError:
@@ -201,7 +232,7 @@ def _picture_input(config: ImageInput, inputs: Sequence[TensorSpec]) -> TensorSp
     if len(inputs) != 1:
         raise ModelError(f'input.kind = "image" needs a model with one input; this one has {len(inputs)}')
     spec = inputs[0]
-    width, height = config.size
+    width, height = (side or -1 for side in config.size)
     channels = _CHANNELS[config.channels]
     shape = (1, height, width, channels) if config.layout == "NHWC" else (1, channels, height, width)
     flat = channels == 1 and fits(spec.shape, (1, height, width))
@@ -209,6 +240,12 @@ def _picture_input(config: ImageInput, inputs: Sequence[TensorSpec]) -> TensorSp
         raise ModelError(
             f"input {shown(spec.name)} has shape {list(spec.shape)}, but size, channels and layout make {list(shape)}",
             "Correct input.size, input.channels or input.layout in model.toml",
+        )
+    first = 1 if config.layout == "NHWC" or flat else 2  # the dimension of the height
+    if not spec.any_rank and any(side == -1 != known for side, known in zip((height, width), spec.shape[first:], strict=False)):
+        raise ModelError(
+            f"input {shown(spec.name)} has shape {list(spec.shape)}: this model takes one size only",
+            "Write it into input.size, with another input.fit",
         )
     if spec.datatype not in ("FP32", "FP16", "UINT8", "INT8"):
         raise ModelError(f"input {spec.name!r} is {spec.datatype}", "A picture can be FP32, FP16, UINT8 or INT8")
