@@ -42,7 +42,7 @@ Box = tuple[float, float, float, float]
 
 
 def place(config: ImageInput, size: tuple[int, int], part: Box | None = None) -> Placement:
-    """Fit a picture of `size`, or a `part` of it (left, top, right, bottom; a pixel each way at least), as the manifest says."""
+    """Fit a picture of `size`, or a `part` of it (left, top, right, bottom; not less than a pixel), as the manifest says."""
     whole = part or (0.0, 0.0, float(size[0]), float(size[1]))
     width, height = whole[2] - whole[0], whole[3] - whole[1]
     target_width, target_height = config.size
