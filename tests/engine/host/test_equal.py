@@ -139,8 +139,10 @@ def test_a_tool_answers_what_its_runtime_does(path: Path) -> None:
 def dequantized(path: Path, x: Array) -> dict[str, Array]:
     """The answer in reals to an input in reals, whatever the model computes with."""
     (spec,) = describe(path).signature.inputs
-    quantized = any(output.quantization for output in describe(path).signature.outputs)
-    return answer(path, {spec.name: x}, **({"dequantize": True} if quantized else {}))
+    more: dict[str, Any] = {}
+    if any(output.quantization for output in describe(path).signature.outputs):
+        more["dequantize"] = True
+    return answer(path, {spec.name: x}, **more)
 
 
 def test_the_face_network_answers_the_same_in_both_formats() -> None:

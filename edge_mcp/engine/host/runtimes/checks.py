@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from edge_mcp.engine.host.runtimes.base import DATATYPES, NAMES, Array
-from edge_mcp.engine.messages import TensorSpec
+from edge_mcp.engine.messages import Quantization, TensorSpec
 from edge_mcp.errors import ArgumentError, ModelError
 
 MAX_TENSORS = 256
@@ -55,6 +57,16 @@ def fits(declared: Sequence[int], shape: Sequence[int]) -> bool:
     return len(declared) == len(shape) and all(
         -1 in (one, other) or one == other for one, other in zip(declared, shape, strict=True)
     )
+
+
+def fitting(quantization: Quantization | None, shape: Sequence[int]) -> Quantization | None:
+    """With its `axis` counted from the front; None where it cannot be this shape's."""
+    if quantization is None or len(quantization.scale) == 1:
+        return quantization
+    axis = quantization.axis + len(shape) if quantization.axis < 0 else quantization.axis
+    if not 0 <= axis < len(shape) or shape[axis] not in (-1, len(quantization.scale)):
+        return None
+    return replace(quantization, axis=axis)
 
 
 def takes(spec: TensorSpec, shape: Sequence[int]) -> bool:

@@ -103,8 +103,7 @@ class LitertModel:
         for name, index in self._input_index.items():
             interpreter.set_tensor(index, tensors[name])
         interpreter.invoke()
-        # get_tensor copies already; it must stay so, because a view would make the next resize fail.
-        return {name: np.asarray(interpreter.get_tensor(index)) for name, index in self._output_index.items()}
+        return {name: _copied(interpreter, index) for name, index in self._output_index.items()}
 
     def _resize(self, interpreter: Any, tensors: Mapping[str, Array]) -> None:
         shapes = {detail["index"]: tuple(detail["shape"]) for detail in interpreter.get_input_details()}
@@ -154,6 +153,18 @@ class LitertModel:
     def _unloadable(self, error: Exception) -> ModelError:
         hint = "Is it a whole TFLite file?" if "Flatbuffer" in str(error) else ""
         return ModelError(f"{self._path.name} cannot be loaded: {one_line(error)}", hint)
+
+
+def _copied(interpreter: Any, index: int) -> Array:
+    """An output. get_tensor copies already; it must stay so, because a view would make the next resize fail."""
+    try:
+        return np.asarray(interpreter.get_tensor(index))
+    except ValueError:
+        # Of what has no elements, such as the boxes of nothing, LiteRT says that its size is invalid.
+        detail = next(detail for detail in interpreter.get_output_details() if detail["index"] == index)
+        if 0 not in detail["shape"]:
+            raise
+        return np.empty(detail["shape"], detail["dtype"])
 
 
 def _texts(array: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from edge_mcp.engine.host.runtimes.base import NAMES, QUANTIZED
-from edge_mcp.engine.host.runtimes.checks import shown
+from edge_mcp.engine.host.runtimes.checks import fitting, shown
 from edge_mcp.engine.messages import Quantization, TensorSpec
 from edge_mcp.errors import ModelError
 
@@ -86,7 +86,4 @@ def _quantization(detail: Mapping[str, Any], datatype: str) -> Quantization | No
     points = tuple(int(one) for one in found["zero_points"])
     if datatype not in QUANTIZED or not scale or len(scale) != len(points) or not all(0 < one < float("inf") for one in scale):
         return None
-    axis = int(found["quantized_dimension"])
-    if len(scale) > 1 and not 0 <= axis < len(detail["shape"]):
-        return None
-    return Quantization(scale, points, axis if len(scale) > 1 else 0)
+    return fitting(Quantization(scale, points, int(found["quantized_dimension"]) if len(scale) > 1 else 0), detail["shape"])

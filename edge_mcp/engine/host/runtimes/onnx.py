@@ -13,6 +13,7 @@ from edge_mcp.engine.host.runtimes.checks import (
     bounded_metadata,
     check_signature,
     check_tensors,
+    fitting,
     has_dynamic_batch,
     one_line,
     shown,
@@ -148,7 +149,7 @@ def _tensor(node: Any, facts: OnnxFacts, least: int) -> TensorSpec:
     datatype = _DATATYPES[node.type]
     # ONNX Runtime says [] of a scalar and of an unknown rank alike.
     shape = tuple(size if isinstance(size, int) and size >= least else -1 for size in node.shape)
-    quantization = facts.quantized.get(node.name) if datatype in QUANTIZED else None
+    quantization = fitting(facts.quantized.get(node.name), shape) if datatype in QUANTIZED else None
     return TensorSpec(node.name, datatype, shape, quantization, not shape and node.name in facts.unranked)
 
 

@@ -58,12 +58,18 @@ def read_facts(path: Path) -> OnnxFacts:
             if content[4:8] == b"TFL3":
                 raise ModelError(f"{path.name} cannot be loaded: it is a TFLite file", "Name it NAME.tflite")
             return _Reader(content).facts()
+    except _TooDeep as error:
+        raise ModelError(f"{path.name} cannot be loaded: it has graphs within graphs, more than {_MAX_DEPTH} deep") from error
     except (ValueError, IndexError, struct.error) as error:
         raise ModelError(
             f"{path.name} cannot be loaded: it is no protobuf, or a torn one", "Is it a whole ONNX file?"
         ) from error
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}") from error
+
+
+class _TooDeep(Exception):
+    pass
 
 
 class _Reader:
@@ -86,7 +92,7 @@ class _Reader:
 
     def _read_graph(self, span: Span, graph: _Graph, depth: int) -> None:
         if depth > _MAX_DEPTH:
-            raise ModelError(f"the ONNX file has graphs within graphs, more than {_MAX_DEPTH} deep")
+            raise _TooDeep
         for number, _, part in self._fields(span):
             if number == 1:
                 self._read_node(part, graph, depth)
