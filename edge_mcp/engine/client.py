@@ -120,8 +120,8 @@ class EngineClient:
 
     @property
     def idle(self) -> bool:
-        """Whether it has nothing to do, and nobody waits for it."""
-        return not (self._lanes.taken or self._lanes.waiting or self._flights)
+        """Whether nothing is on a lane, nor waits for one."""
+        return not (self._lanes.taken or self._lanes.waiting)
 
     @property
     def loaded(self) -> frozenset[str]:

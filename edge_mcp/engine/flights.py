@@ -12,10 +12,6 @@ class Flights:
     def __init__(self) -> None:
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
 
-    def __bool__(self) -> bool:
-        """Whether any is under way."""
-        return bool(self._tasks)
-
     async def share(self, key: Hashable, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` once for all who ask for `key` meanwhile; a caller's cancellation does not stop it for the others."""
         task = self._tasks.get(key)

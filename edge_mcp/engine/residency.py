@@ -27,7 +27,7 @@ class Holder(Hashable, Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it has nothing to do, and nobody waits for it."""
+        """Whether nothing is on a lane, nor waits for one."""
         ...
 
     async def drop(self, key: str) -> None:

@@ -20,6 +20,8 @@ ROOM_S = 10.0
 _START_MB = 25.0
 _PACKAGES_MB = 20.0
 """What an engine, and the packages of a runtime, are expected to need before they were measured."""
+_RUNS_MB = 8.0
+"""What runs take besides what was measured in loads, such as decoded pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Room:
         name, total_mb = model.manifest.model.name, need.total_mb
         if need.measured:
             self._check_limit(model, need.model_mb)
-            if total_mb > limits.budget_mb:
+            if total_mb + _RUNS_MB > limits.budget_mb:
                 raise _too_large(name, need.model_mb, total_mb, limits.budget_mb)
         free_mb = limits.memory.available_mb() + self._used_mb(limits)
         if total_mb + limits.reserve_mb > free_mb:
@@ -180,7 +182,7 @@ class Room:
 
     def _shortage(self, need_mb: float, limits: Limits) -> tuple[float, float]:
         """How much would be over the budget, and how much the device would lack."""
-        coming_mb = need_mb + self._residency.expected_mb
+        coming_mb = need_mb + self._residency.expected_mb + _RUNS_MB
         over = self._used_mb(limits) + coming_mb - limits.budget_mb
         return over, coming_mb + limits.reserve_mb - limits.memory.available_mb()
 
@@ -214,7 +216,7 @@ class Room:
         while max(self._shortage(0, limits)) > 0 and (idle := self._residency.victim(busy=False, but=model.key)):
             await self.drop(idle)
         total_mb = self._used_mb(limits)
-        if total_mb <= limits.budget_mb:
+        if total_mb + _RUNS_MB <= limits.budget_mb:
             return
         await holder.drop(model.key)
         if self._residency.all() or self._holders.get(holder, set()) - {Path(model.manifest.model.file).suffix}:
@@ -239,8 +241,8 @@ class Room:
 
 def _too_large(name: str, model_mb: float, total_mb: float, budget_mb: float) -> ModelError:
     return ModelError(
-        f"{name} needs {total_mb:.0f} MB with its engine ({model_mb:.0f} MB of it the model's own), but memory_mb allows "
-        f"{budget_mb:.0f} MB",
+        f"{name} needs {total_mb + _RUNS_MB:.0f} MB with its engine ({model_mb:.0f} MB of it the model's own), but memory_mb "
+        f"allows {budget_mb:.0f} MB",
         "Raise memory_mb, or use a smaller model",
     )
 
