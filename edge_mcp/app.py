@@ -3,14 +3,18 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import edge_mcp
 from edge_mcp.changes import updated
 from edge_mcp.config import Config, cache_folder
-from edge_mcp.engine.client import EngineClient
+from edge_mcp.engine.engines import Engines
+from edge_mcp.engine.keeper import Keeper
+from edge_mcp.engine.memory import DeviceMemory
+from edge_mcp.engine.room import Limits
 from edge_mcp.listeners import listeners
 from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
@@ -29,6 +33,7 @@ from edge_mcp.tools.base import Catalogue
 from edge_mcp.tools.functions import FunctionTools
 from edge_mcp.tools.joined import JoinedTools
 from edge_mcp.tools.models import ModelCatalogue
+from edge_mcp.tools.preload import preload
 
 logger = logging.getLogger(__name__)
 
@@ -68,14 +73,17 @@ class App:
         instructions: str = INSTRUCTIONS,
     ) -> None:
         measured = Measurements()
-        self._engine = EngineClient(config.lane_count(), measured=measured)
+        self._preload: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._engine = Engines(config.lane_count(), _keeper(config), measured)
         tools: list[Catalogue] = [own.tools] if own else []
         resources: list[Resources] = [own.resources] if own else []
         prompts: list[Prompts] = [own.prompts] if own else []
         if store is not None:
             signatures = Signatures(cache_folder() / "signatures")
             device = DeviceResources(store, self._engine, signatures, measured)
-            tools.insert(0, ModelCatalogue(store, self._engine, signatures, measured))
+            models = ModelCatalogue(store, self._engine, signatures, measured)
+            self._preload = partial(preload, store, models, self._engine, config.preload)
+            tools.insert(0, models)
             resources.insert(0, device)
             prompts.insert(0, DevicePrompts(store, device.text))
         self._info = info
@@ -99,6 +107,7 @@ class App:
         if greeting:
             say(greeting)
         tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
+        loading = [asyncio.create_task(self._preload())] if self._preload else []
         stopped = asyncio.ensure_future(stop)
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -106,9 +115,9 @@ class App:
             for task in done:
                 task.result()
         finally:
-            for task in [*tasks, stopped]:
+            for task in [*tasks, *loading, stopped]:
                 task.cancel()
-            await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            await asyncio.gather(*tasks, *loading, stopped, return_exceptions=True)
             await self._engine.close()
 
     async def close(self) -> None:
@@ -123,6 +132,12 @@ async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str],
     store = found(config)
     greeting = f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, store.folders))}"
     await App(config, store).serve(config, stdio, network, say, stop, greeting)
+
+
+def _keeper(config: Config) -> Keeper:
+    """What the settings say of how long models stay, and in how much memory."""
+    limits = Limits.of(DeviceMemory(), config.memory_mb)
+    return Keeper(config.keep_loaded_s, frozenset(config.preload), limits)
 
 
 def found(config: Config) -> Store:

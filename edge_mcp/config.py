@@ -24,6 +24,8 @@ _RANGES = {
     "max_requests_per_s": range(1_000_001),
     "max_sessions": range(1, 10_001),
     "session_idle_s": range(1, 86_401),
+    "keep_loaded_s": range(1, 604_801),
+    "memory_mb": range(1_048_577),
 }
 
 
@@ -58,7 +60,13 @@ class Config:
     file_roots: tuple[str, ...] = ()
     """Folders that `file:` arguments may name, for every peer; a stdio host may also name files below the working directory."""
     lanes: int = 0
-    """Runs at once; 0: one for each processor, at most four."""
+    """Runs at once in an engine process; 0: one for each processor, at most four."""
+    keep_loaded_s: int = 300
+    """After this many seconds without a call a model is unloaded; after the last one the engine process ends."""
+    memory_mb: int = 0
+    """What all engine processes may take together, in MiB; 0: half of what the device or its control group has."""
+    preload: tuple[str, ...] = ()
+    """Names of models that are loaded at the start and kept, besides those whose manifests say so."""
     max_message_mb: int = 32
     """The largest message a peer may send, in MiB."""
     log_level: str = "info"

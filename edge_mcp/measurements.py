@@ -6,13 +6,14 @@ KEPT = 101
 
 
 class Measurements:
-    """Counters, and the last `KEPT` times of each model (by its key), in seconds."""
+    """Counters, and the last `KEPT` times of each model (by its name), in seconds."""
 
     def __init__(self) -> None:
         self.answered = 0
         self.failed = 0
         self._runs: defaultdict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._loads: dict[str, float] = {}
+        self._memory: dict[str, float] = {}
 
     def called(self, failed: bool) -> None:
         """A tool was called, and answered or failed."""
@@ -24,9 +25,10 @@ class Measurements:
         if seconds > 0:
             self._runs[model].append((size, seconds))
 
-    def loaded(self, model: str, seconds: float) -> None:
-        """A model was loaded and warmed up."""
+    def loaded(self, model: str, seconds: float, memory_mb: float = 0.0) -> None:
+        """A model was loaded and warmed up, and took this much memory."""
         self._loads[model] = seconds
+        self._memory[model] = memory_mb
 
     def run_s(self, model: str) -> float | None:
         """The median time of a run; None before the first."""
@@ -39,6 +41,10 @@ class Measurements:
     def load_s(self, model: str) -> float | None:
         """What the last load took; None before the first."""
         return self._loads.get(model)
+
+    def memory_mb(self, model: str) -> float | None:
+        """What the model took when it was last loaded; None before the first."""
+        return self._memory.get(model)
 
 
 def _median(values: list[float]) -> float | None:

@@ -25,6 +25,9 @@ def parser() -> Parser:
     parser.add_models()
     parser.add_argument("--file-root", metavar="DIR", action="append", help="folder whose files any peer may name")
     parser.add_argument("--lanes", metavar="N", type=int, help="runs at once (default: one for each processor, at most four)")
+    parser.add_argument("--keep-loaded-s", metavar="N", type=int, help="seconds until an unused model is unloaded")
+    parser.add_argument("--memory-mb", metavar="N", type=int, help="what all models and their engines may take, in MiB")
+    parser.add_argument("--preload", metavar="MODEL", action="append", help="load this model at the start, and keep it")
     parser.add_argument("--insecure", action="store_const", const=True, help="listen beyond this machine, for anybody there")
     parser.add_argument("--token-file", metavar="FILE", help="the token that peers have to show (see edge-mcp token)")
     parser.add_argument("--host-name", metavar="NAME", action="append", help="a name that peers may call this machine by")
@@ -70,6 +73,9 @@ def settings(options: argparse.Namespace) -> Config:
         "session_idle_s": options.session_idle_s,
         "file_roots": options.file_root,
         "lanes": options.lanes,
+        "keep_loaded_s": options.keep_loaded_s,
+        "memory_mb": options.memory_mb,
+        "preload": options.preload,
         "max_message_mb": options.max_message_mb,
         "log_level": "debug" if options.debug else options.log_level,
     }

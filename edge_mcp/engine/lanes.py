@@ -17,6 +17,11 @@ class Lanes:
         """How many lanes are in use."""
         return self.count - len(self._idle)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
     async def acquire(self, alone: bool = False) -> list[int]:
         """One idle lane, or all of them when `alone`; waits for its turn, and a cancelled wait takes none."""
         need = self.count if alone else 1

@@ -7,7 +7,7 @@ import msgspec
 from edge_mcp.repository.manifest import Manifest
 
 
-class Quantization(msgspec.Struct, frozen=True):
+class Quantization(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the integers of a tensor stand for: real = scale * (integer - zero_point).
 
     One scale and zero point for the whole tensor, or one for each index of the dimension `axis`.
@@ -18,7 +18,7 @@ class Quantization(msgspec.Struct, frozen=True):
     axis: int = 0
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
+class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model's input or output: its name, Open Inference Protocol datatype (`FP32`, `INT8` …) and shape (-1: dynamic).
 
     An output that is no tensor has ONNX's name of its type for a datatype, as in `seq(map(int64,tensor(float)))`, and no shape.
@@ -69,8 +69,14 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     model: ModelSpec
 
 
+class Unload(msgspec.Struct, frozen=True, tag="unload"):
+    """Give a model's memory back; answered by `Unloaded`, also when it was not loaded."""
+
+    key: str
+
+
 class Run(msgspec.Struct, frozen=True, tag="run"):
-    """Run a loaded model on a batch; answered by `Ran`, one outcome for each item in order."""
+    """Run a loaded model on a batch; answered by `Ran`, one outcome for each item in order, or by `NotLoaded`."""
 
     sequence: int
     key: str
@@ -92,9 +98,24 @@ class Described(msgspec.Struct, frozen=True, tag="described"):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """The model is ready; `seconds` is what loading and warming up took."""
+    """The model is ready; `seconds` is what loading and warming up took.
+
+    `memory_mb` is by how much the engine grew with the model, `imported_mb` by how much with the packages that the model was
+    the first to need, `start_mb` what it had before that, in units of 2^20 bytes.
+    """
 
     seconds: float
+    memory_mb: float = 0.0
+    imported_mb: float = 0.0
+    start_mb: float = 0.0
+
+
+class Unloaded(msgspec.Struct, frozen=True, tag="unloaded"):
+    """The model is not loaded any more."""
+
+
+class NotLoaded(msgspec.Struct, frozen=True, tag="not_loaded"):
+    """A run came after its model was unloaded: nothing was done."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -126,5 +147,5 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     hint: str = ""
 
 
-Request = Describe | Load | Run
-Reply = Described | Loaded | Ran | Failed
+Request = Describe | Load | Unload | Run
+Reply = Described | Loaded | Unloaded | Ran | NotLoaded | Failed

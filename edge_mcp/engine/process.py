@@ -111,6 +111,7 @@ class EngineProcess:
         self._stages = stages
         self._pidfd = pidfd
         self._killed = ""
+        self._stopping = False
         self._oom_kills = _oom_kills()
 
     @classmethod
@@ -151,9 +152,10 @@ class EngineProcess:
             self._killed = reason
             self._popen.kill()
 
-    async def stop(self) -> None:
+    async def stop(self, why: str) -> None:
         """Close the lanes and wait for the end; what still runs is killed."""
-        self._killed = self._killed or "the server is stopping"
+        self._killed = self._killed or why
+        self._stopping = True
         for lane in self.lanes:
             lane.close()
         idle = all(lane.pending is None for lane in self.lanes)
@@ -168,7 +170,7 @@ class EngineProcess:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         reason, blame = self._explain(status)
-        logger.log(logging.DEBUG if self._killed == "the server is stopping" else logging.WARNING, "engine: %s", reason)
+        logger.log(logging.DEBUG if self._stopping else logging.WARNING, "engine: %s", reason)
         self.ended = EngineDied(reason, started=False, blame=False)
         for index, lane in enumerate(self.lanes):
             sequence, stage = self._stages.read(index)

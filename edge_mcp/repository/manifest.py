@@ -2,15 +2,19 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from edge_mcp.errors import ManifestError
 from edge_mcp.repository.inputs import ImageInput, Input, TensorInput
 from edge_mcp.repository.nearest import likely
-from edge_mcp.repository.outputs import BlazefaceOutput, Output, RawOutput, SsdOutput
+from edge_mcp.repository.outputs import Output, RawOutput
 from edge_mcp.repository.sections import Check, ModelSection, Resources, Scheduling, Section, ToolSection
+from edge_mcp.repository.steps import FINDERS, Problem, Step, output_problems, picture_problems, step_problems
 
 MANIFEST_NAME = "model.toml"
 SUFFIXES = (".onnx", ".tflite")
@@ -20,7 +24,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Manifest(Section, frozen=True):
-    """A whole `model.toml`."""
+    """A whole `model.toml`.
+
+    Of a pipeline, `input`, `output` and the file in `model` are those of its first step.
+    """
 
     model: ModelSection
     tool: ToolSection
@@ -29,11 +36,17 @@ class Manifest(Section, frozen=True):
     scheduling: Scheduling = Scheduling()
     resources: Resources = Resources()
     check: tuple[Check, ...] = ()
+    steps: tuple[Step, ...] = ()
 
     @property
     def has_boxes(self) -> bool:
         """Whether the result is boxes in a picture (which can then be drawn)."""
-        return isinstance(self.output, SsdOutput | BlazefaceOutput)
+        return isinstance(self.output, FINDERS)
+
+    @property
+    def parts(self) -> tuple["Manifest", ...]:
+        """A manifest for each of its models: of a pipeline the steps, else itself."""
+        return tuple(_of_step(self, step) for step in self.steps) or (self,)
 
 
 def parse(text: str, origin: str = MANIFEST_NAME) -> Manifest:
@@ -46,7 +59,10 @@ def parse(text: str, origin: str = MANIFEST_NAME) -> Manifest:
         manifest = msgspec.convert(data, Manifest)
     except msgspec.ValidationError as error:
         raise ManifestError(f"{origin}: {error}", likely(Manifest, data, str(error))) from error
-    _check(manifest, origin)
+    if manifest.steps:
+        first = manifest.parts[0]
+        manifest = replace(manifest, model=first.model, input=first.input, output=first.output)
+    _check(manifest, data, origin)
     return manifest
 
 
@@ -65,47 +81,49 @@ def read(folder: Path) -> Manifest:
     return manifest
 
 
-def _check(manifest: Manifest, origin: str) -> None:
-    """What types alone do not say."""
-    model, tool = manifest.model, manifest.tool
-    problems = [
-        (not _NAME.fullmatch(model.name), f"model.name {model.name!r}", "Use lower-case letters, digits and single hyphens"),
-        (
-            Path(model.file).name != model.file or Path(model.file).suffix not in SUFFIXES,
-            f"model.file {model.file!r}",
-            f"Name a file in this folder that ends in {' or '.join(SUFFIXES)}",
-        ),
-        (bool(model.sha256) and not _SHA256.fullmatch(model.sha256), "model.sha256", "Write 64 lower-case hex digits"),
-        (not _TOOL_NAME.fullmatch(tool.name), f"tool.name {tool.name!r}", "Use 1 to 64 letters, digits, '_' or '-'"),
-        (manifest.scheduling.deadline_ms < 1, "scheduling.deadline_ms", "Write a positive number of milliseconds"),
-        (not 1 <= manifest.resources.threads <= 64, "resources.threads", "Write a number from 1 to 64"),
-        (
-            manifest.has_boxes and not isinstance(manifest.input, ImageInput),
-            "output.decoder",
-            'Boxes need input.kind = "image"',
-        ),
-        (
-            isinstance(manifest.input, TensorInput) and not isinstance(manifest.output, RawOutput),
-            "output.decoder",
-            'A tensor input goes with the decoder "raw"',
-        ),
-        (
-            isinstance(manifest.output, RawOutput) and not isinstance(manifest.input, TensorInput),
-            "output.decoder",
-            'The decoder "raw" goes with input.kind = "tensor"',
-        ),
-        (
-            isinstance(manifest.input, ImageInput) and not all(0 < side <= 8192 for side in manifest.input.size),
-            "input.size",
-            "Write [width, height] in pixels, each from 1 to 8192",
-        ),
-        (
-            isinstance(manifest.input, ImageInput) and not 0 < manifest.input.crop_fraction <= 1,
-            "input.crop_fraction",
-            "Write a number above 0 and up to 1",
-        ),
-        (isinstance(manifest.input, ImageInput) and manifest.input.scale[1] == 0, "input.scale", "The divisor must not be 0"),
-    ]
-    for wrong, what, hint in problems:
+def _of_step(manifest: Manifest, step: Step) -> Manifest:
+    model = replace(manifest.model, file=step.file, sha256=step.sha256, signature=step.signature)
+    return replace(manifest, model=model, input=step.input, output=step.output, check=(), steps=())
+
+
+def _check(manifest: Manifest, data: dict[str, Any], origin: str) -> None:
+    """What types alone do not say; `data` is the file as it was written."""
+    for wrong, what, hint in _problems(manifest, data):
         if wrong:
             raise ManifestError(f"{origin}: {what} is not possible", hint)
+
+
+def _problems(manifest: Manifest, data: dict[str, Any]) -> Iterator[Problem]:
+    name, tool = manifest.model.name, manifest.tool.name
+    yield not _NAME.fullmatch(name), f"model.name {name!r}", "Use lower-case letters, digits and single hyphens"
+    yield not _TOOL_NAME.fullmatch(tool), f"tool.name {tool!r}", "Use 1 to 64 letters, digits, '_' or '-'"
+    yield manifest.scheduling.deadline_ms < 1, "scheduling.deadline_ms", "Write a positive number of milliseconds"
+    yield not 1 <= manifest.resources.threads <= 64, "resources.threads", "Write a number from 1 to 64"
+    yield from step_problems(manifest.steps, data)
+    for number, part in enumerate(manifest.parts, 1):
+        yield from _part_problems(part, f" of step {number}" if manifest.steps else "", number > 1)
+
+
+def _part_problems(part: Manifest, place: str, gets_crops: bool) -> Iterator[Problem]:
+    """Of one model; one that `gets_crops` of a picture may answer its tensors as they are."""
+    model = part.model
+    own = "file" if place else "model.file"
+    yield (
+        Path(model.file).name != model.file or Path(model.file).suffix not in SUFFIXES,
+        f"{own} {model.file!r}{place}",
+        f"Name a file in this folder that ends in {' or '.join(SUFFIXES)}",
+    )
+    wrong_digest = bool(model.sha256) and not _SHA256.fullmatch(model.sha256)
+    yield wrong_digest, f"sha256{place}" if place else "model.sha256", "Write 64 lower-case hex digits"
+    is_picture, is_tensor = isinstance(part.input, ImageInput), isinstance(part.input, TensorInput)
+    yield part.has_boxes and not is_picture, f"output.decoder{place}", 'Boxes need input.kind = "image"'
+    is_raw = isinstance(part.output, RawOutput)
+    yield is_tensor and not is_raw, f"output.decoder{place}", 'A tensor input goes with the decoder "raw"'
+    yield (
+        is_raw and not is_tensor and not gets_crops,
+        f"output.decoder{place}",
+        'The decoder "raw" goes with input.kind = "tensor"',
+    )
+    if isinstance(part.input, ImageInput):
+        yield from picture_problems(place, part.input, part.output)
+    yield from output_problems(place, part.output)

@@ -53,8 +53,35 @@ class SoftmaxOutput(Section, frozen=True, tag_field="decoder", tag="softmax"):
     replace: dict[str, str] = {}
 
 
+class TextBoxesOutput(Section, frozen=True, tag_field="decoder", tag="text_boxes"):
+    """Where a map of probabilities, one for each pixel of the input, says that text is (Liao et al. 2020, "DB").
+
+    Pixels above `pixel_threshold` that touch are a line; it scores their mean. The network marks the core of a line only:
+    each box grows by its area * `unclip` / its perimeter. Boxes are upright. `min_side` is in pixels of the map.
+    """
+
+    activation: Literal["sigmoid", "none"] = "none"
+    pixel_threshold: float = 0.3
+    threshold: float = 0.5
+    unclip: float = 1.6
+    min_side: int = 3
+    max_results: int = 100
+
+
+class CtcOutput(Section, frozen=True, tag_field="decoder", tag="ctc"):
+    """Characters by connectionist temporal classification (Graves et al. 2006), the best path: `blank` is no character.
+
+    `labels` has one character for each class, the blank's included. The score is the mean of the characters' probabilities.
+    """
+
+    labels: str
+    blank: int = 0
+    activation: Literal["softmax", "none"] = "softmax"
+    threshold: float = 0.5
+
+
 class RawOutput(Section, frozen=True, tag_field="decoder", tag="raw"):
     """The output tensors as they are."""
 
 
-Output = SsdOutput | BlazefaceOutput | SoftmaxOutput | RawOutput
+Output = SsdOutput | BlazefaceOutput | SoftmaxOutput | TextBoxesOutput | CtcOutput | RawOutput

@@ -10,11 +10,11 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelSection(Section, frozen=True):
-    """`[model]`: which file this is, and where it comes from."""
+    """`[model]`: which file this is, and where it comes from. A pipeline names its files in `[[steps]]`."""
 
     name: str
     version: str
-    file: str
+    file: str = ""
     sha256: str = ""
     license: str = ""
     source: str = ""

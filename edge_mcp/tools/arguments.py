@@ -3,14 +3,22 @@
 from typing import Any
 
 from edge_mcp.engine.messages import Signature, TensorSpec
+from edge_mcp.engine.naming import argument_names
 from edge_mcp.repository.inputs import BytesInput, ImageInput, TensorInput, TextInput
 from edge_mcp.repository.manifest import Manifest
-from edge_mcp.repository.outputs import RawOutput
+from edge_mcp.repository.outputs import CtcOutput, RawOutput
 
 _ENCODING = {
     "enum": ["base64", "list"],
     "description": "How to answer tensor data: base64 of little-endian bytes, or nested lists. By default as the inputs came.",
 }
+_DEQUANTIZE = {
+    "type": "boolean",
+    "default": False,
+    "description": "Answer reals (FP32) for outputs whose integers stand for reals.",
+}
+_MAX_NAME = 200
+_MAX_SHAPE = 32
 
 
 def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, Any]:
@@ -33,39 +41,57 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
                 "description": "The bytes: base64, a data: URI, or a file: URI or path that the server may read.",
             }
         case TensorInput():
-            for spec in signature.inputs if signature else ():
-                properties[spec.name] = _tensor_argument(spec)
+            inputs = signature.inputs if signature else ()
+            for name, spec in zip(argument_names(inputs), inputs, strict=True):
+                properties[name] = _tensor_argument(name, spec)
     required = list(properties)
-    if not isinstance(manifest.output, RawOutput):
-        properties["threshold"] = {
-            "type": "number",
-            "minimum": 0,
-            "maximum": 1,
-            "default": manifest.output.threshold,
-            "description": "Leave out what scores below this.",
-        }
-        properties["max_results"] = {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": 1000,
-            "default": manifest.output.max_results,
-            "description": "At most this many results, best first.",
-        }
+    properties.update(_limits(manifest))
     if manifest.has_boxes:
         properties["annotate"] = {
             "type": "boolean",
             "default": False,
             "description": "Also answer the picture with its boxes drawn in.",
         }
-    if isinstance(manifest.input, TensorInput) and "encoding" not in properties:
+    if isinstance(manifest.input, TensorInput):
         properties["encoding"] = _ENCODING
+        if signature and any(spec.quantization for spec in signature.outputs):
+            properties["dequantize"] = _DEQUANTIZE
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _tensor_argument(spec: TensorSpec) -> dict[str, Any]:
-    shape = list(spec.shape)
+def _limits(manifest: Manifest) -> dict[str, Any]:
+    """What results are wanted. In a pipeline that is for the first step to know, but for text: whoever reads it scores it."""
+    last = manifest.parts[-1].output
+    scoring = last if isinstance(last, CtcOutput) else manifest.output
+    limits: dict[str, Any] = {}
+    if not isinstance(scoring, RawOutput):
+        limits["threshold"] = {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "default": scoring.threshold,
+            "description": "Leave out what scores below this.",
+        }
+    if not isinstance(manifest.output, RawOutput | CtcOutput):
+        limits["max_results"] = {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 1000,
+            "default": manifest.output.max_results,
+            "description": "At most this many results, best first.",
+        }
+    return limits
+
+
+def _tensor_argument(name: str, spec: TensorSpec) -> dict[str, Any]:
+    shape = "any shape" if spec.any_rank else f"shape {list(spec.shape[:_MAX_SHAPE])} (-1: any)"
+    words = f"{spec.datatype} tensor of {shape}: a nested list, or {{dtype, shape, data}}."
+    if name != spec.name:
+        words = f"The model's input {spec.name[:_MAX_NAME]!r}. {words}"
+    if spec.quantization:
+        words += " Its integers stand for reals; an FP32 tensor, or a list with fractions, is quantized."
     return {
-        "description": f"{spec.datatype} tensor of shape {shape} (-1: any): a nested list, or {{dtype, shape, data}}.",
+        "description": words,
         "anyOf": [
             {"type": ["array", "number", "boolean", "string"]},
             {

@@ -45,7 +45,7 @@ class FakeProcess:
         assert future is not None
         future.set_result(DONE)
 
-    async def stop(self) -> None: ...
+    async def stop(self, why: str) -> None: ...
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge_mcp.context import Context
-from edge_mcp.engine.client import Tell
+from edge_mcp.engine.watch import Tell
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Outcome, Ran, Signature, TensorSpec
 from edge_mcp.errors import ConnectionClosed
 from edge_mcp.measurements import Measurements
@@ -30,6 +30,9 @@ class FakeEngine:
 
     async def load(self, model: ModelSpec) -> None:
         self.ready = True
+
+    async def unload(self, key: str) -> None:
+        self.ready = False
 
     async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
         assert tell is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_mcp.engine.client import Tell
+from edge_mcp.engine.watch import Tell
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Ran, Signature, TensorSpec
 from edge_mcp.errors import EngineError, ModelError, RefusedError
 from edge_mcp.repository.signatures import Signatures
@@ -32,6 +32,9 @@ class Describing:
 
     async def load(self, model: ModelSpec) -> None:
         raise AssertionError("nothing is loaded for a list")
+
+    async def unload(self, key: str) -> None:
+        raise AssertionError("nothing is unloaded for a list")
 
     async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
         raise AssertionError("nothing is run for a list")

@@ -11,6 +11,8 @@ from edge_mcp.cli.options import Parser
 ACTIONS = {
     "list": ("listing", "list the models (also without an action)"),
     "show": ("listing", "show one model"),
+    "init": ("init", "write a model.toml for a model file"),
+    "check": ("check", "load models, and make the calls that their manifests check them with"),
 }
 
 

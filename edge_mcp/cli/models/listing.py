@@ -9,11 +9,10 @@ from typing import Any
 
 import msgspec
 
-from edge_mcp.cli.arguments import nearest
+from edge_mcp.cli.models.named import named, print_json
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, table
 from edge_mcp.config import cache_folder, load
-from edge_mcp.errors import ConfigError
 from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store, scan
@@ -42,13 +41,13 @@ def run(options: argparse.Namespace) -> int:
     for problem in store.problems:
         print(f"edge-mcp: {printable(problem)}", file=sys.stderr)
     if options.action == "show":
-        return _show(_named(options.name, store), options.json)
+        return _show(named(options.name, store), options.json)
     return _list(store, options.json)
 
 
 def _list(store: Store, as_json: bool) -> int:
     if as_json:
-        _print_json([_summary(entry) for entry in store.entries])
+        print_json([_summary(entry) for entry in store.entries])
     elif store.entries:
         print(table([_row(entry) for entry in store.entries], widest=1000))
     else:
@@ -74,14 +73,6 @@ def _row(entry: Entry) -> dict[str, Any]:
     return {{"license": "licence"}.get(key, key): value for key, value in summary.items()} | {"size": _human(summary["size"])}
 
 
-def _named(name: str, store: Store) -> Entry:
-    for entry in store.entries:
-        if name in (entry.manifest.model.name, entry.manifest.tool.name):
-            return entry
-    known = [entry.manifest.model.name for entry in store.entries]
-    raise ConfigError(f"there is no model {name!r}", nearest(name, known, "There are"))
-
-
 def _show(entry: Entry, as_json: bool) -> int:
     manifest = entry.manifest
     remembered = Signatures(cache_folder() / "signatures").get(entry.file)
@@ -91,7 +82,7 @@ def _show(entry: Entry, as_json: bool) -> int:
     sections: dict[str, Any] = {**msgspec.to_builtins(manifest), "file": _file(entry)}
     if as_json:
         schemas = {"inputSchema": schema if known else None, "outputSchema": output_schema(manifest)}
-        _print_json({**sections, **schemas, "signature": msgspec.to_builtins(signature)})
+        print_json({**sections, **schemas, "signature": msgspec.to_builtins(signature)})
         return 0
     for name, section in sections.items():
         parts = section if isinstance(section, list | tuple) else [section]
@@ -143,8 +134,3 @@ def _human(size: int | None) -> str:
     if size is None:
         return "missing"
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-
-
-def _print_json(value: Any) -> None:
-    encoded = msgspec.json.encode(value)
-    print((msgspec.json.format(encoded, indent=2) if sys.stdout.isatty() else encoded).decode())

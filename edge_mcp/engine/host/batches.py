@@ -20,23 +20,33 @@ CHUNK = 64
 Report = Callable[[int, int], None]
 
 
-class Batches:
-    """The runs of one model. A model whose file declares no batch runs each job alone, as it is.
+def declares_batch(model: LoadedModel, max_batch_size: int = 0) -> bool:
+    """Whether the file says that its first dimension is a batch; or, with `max_batch_size`, at least nothing against it: that
+    of every input is of any size, and that of no output is a certain one.
 
-    `max_batch_size` above 0 bounds the rows that run at once. It also declares a batch where the file only leaves it open:
-    the first dimension of every input is of any size, and none of an output is said to be of a certain one. A file of a fixed
-    size is never resized: some accept that, and answer nonsense.
+    A file of a fixed size is never resized: some accept that, and answer nonsense.
+    """
+    if model.dynamic_batch or not max_batch_size or not model.inputs:
+        return model.dynamic_batch and bool(model.inputs)
+    inputs = all(spec.shape[:1] == (-1,) for spec in model.inputs)
+    return inputs and all(spec.datatype in DATATYPES and (spec.any_rank or spec.shape[:1] == (-1,)) for spec in model.outputs)
+
+
+class Batches:
+    """The runs of one model; without a `batch` each job runs alone, as it is.
+
+    `max_batch_size` above 0 bounds the rows that run at once.
     """
 
-    def __init__(self, model: LoadedModel, max_batch_size: int = 0) -> None:
+    def __init__(self, model: LoadedModel, batch: bool, max_batch_size: int = 0) -> None:
         self._model = model
         self._limit = max_batch_size
         self._chunk = min(CHUNK, max_batch_size) if max_batch_size else CHUNK
-        self._dynamic = model.dynamic_batch or (max_batch_size > 0 and _leaves_batch_open(model))
+        self._dynamic = batch
 
     def run(self, jobs: Sequence[Job], report: Report) -> None:
         """Fill in `outputs` and `seconds` of each; a job's failure is its own outcome."""
-        for group in self._groups([job for job in jobs if job.prepared.tensors]):
+        for group in self._groups([job for job in jobs if job.prepared.tensors or not self._model.inputs]):
             if len(group) == 1 or not self._together(group):
                 for job in group:
                     job.attempt(partial(self._alone, report))
@@ -112,10 +122,3 @@ class Batches:
 
 def _has_rows(outputs: Mapping[str, Value], count: int) -> bool:
     return all(isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == count for value in outputs.values())
-
-
-def _leaves_batch_open(model: LoadedModel) -> bool:
-    """Whether the file says nothing against a batch: an output of unknown rank, or of no shape, says nothing."""
-    inputs = all(spec.shape[:1] == (-1,) for spec in model.inputs)
-    outputs = all(spec.datatype in DATATYPES and (spec.any_rank or spec.shape[:1] == (-1,)) for spec in model.outputs)
-    return bool(model.inputs) and inputs and outputs

@@ -6,9 +6,22 @@ from functools import partial
 from pathlib import Path
 
 from edge_mcp.engine.channel import Channel
-from edge_mcp.engine.host.residency import Residency
+from edge_mcp.engine.host.residency import NotLoadedError, Residency
 from edge_mcp.engine.host.served import describe
-from edge_mcp.engine.messages import Describe, Failed, Load, Loaded, Progress, Ran, Reply, Request, Run
+from edge_mcp.engine.messages import (
+    Describe,
+    Failed,
+    Load,
+    Loaded,
+    NotLoaded,
+    Progress,
+    Ran,
+    Reply,
+    Request,
+    Run,
+    Unload,
+    Unloaded,
+)
 from edge_mcp.engine.stages import Stages
 from edge_mcp.errors import EdgeError
 
@@ -43,15 +56,21 @@ def _answer(request: Request, residency: Residency, stages: Stages, index: int, 
         match request:
             case Run(sequence=sequence, key=key, items=items):
                 stages.enter(index, sequence, "decoding")
-                outcomes, seconds = residency.get(key).run(items, partial(stages.enter, index, sequence), report)
+                with residency.using(key) as model:
+                    outcomes, seconds = model.run(items, partial(stages.enter, index, sequence), report)
                 stages.enter(index, sequence, "idle")
                 return Ran(outcomes, seconds)
             case Load(model=spec):
                 began = time.perf_counter()
-                residency.load(spec)
-                return Loaded(time.perf_counter() - began)
+                grown = residency.load(spec)
+                return Loaded(time.perf_counter() - began, grown.memory_mb, grown.imported_mb, grown.start_mb)
+            case Unload(key=key):
+                residency.unload(key)
+                return Unloaded()
             case Describe(path=path, signature=signature):
                 return describe(Path(path), signature)
+    except NotLoadedError:
+        return NotLoaded()
     except EdgeError as error:
         return Failed(error.message, error.hint)
     except MemoryError:

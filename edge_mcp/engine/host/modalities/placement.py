@@ -1,6 +1,7 @@
 """Where a picture lies in a model's input; what decoders need to lead boxes back to it."""
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -37,18 +38,40 @@ class ImageSource:
     picture: Any = None
 
 
-def place(config: ImageInput, size: tuple[int, int]) -> Placement:
-    """Fit a picture of `size` as the manifest says."""
-    width, height = size
+Box = tuple[float, float, float, float]
+
+
+def place(config: ImageInput, size: tuple[int, int], part: Box | None = None) -> Placement:
+    """Fit a picture of `size`, or a `part` of it (left, top, right, bottom; not less than a pixel), as the manifest says."""
+    whole = part or (0.0, 0.0, float(size[0]), float(size[1]))
+    width, height = whole[2] - whole[0], whole[3] - whole[1]
     target_width, target_height = config.size
-    whole = (0.0, 0.0, float(width), float(height))
     if config.fit == "stretch":
         return Placement(size, whole, config.size, (0, 0))
+    if config.fit == "proportional":
+        return Placement(size, whole, _proportional(config, width, height), (0, 0))
     if config.fit == "letterbox":
         scale = min(target_width / width, target_height / height)
         resized = (max(1, round(width * scale)), max(1, round(height * scale)))
         return Placement(size, whole, resized, ((target_width - resized[0]) // 2, (target_height - resized[1]) // 2))
     scale = min(width / target_width, height / target_height) * config.crop_fraction
     part_width, part_height = scale * target_width, scale * target_height
-    left, top = (width - part_width) / 2, (height - part_height) / 2
+    left, top = whole[0] + (width - part_width) / 2, whole[1] + (height - part_height) / 2
     return Placement(size, (left, top, left + part_width, top + part_height), config.size, (0, 0))
+
+
+def _proportional(config: ImageInput, width: float, height: float) -> tuple[int, int]:
+    """The size of an input that follows the proportions of a picture."""
+    fixed_width, fixed_height = config.size
+    if fixed_width:
+        return fixed_width, _side(config, height * fixed_width / width, config.min_side)
+    if fixed_height:
+        return _side(config, width * fixed_height / height, config.min_side), fixed_height
+    scale = min(max(1.0, config.min_side / min(width, height)), config.max_side / max(width, height))
+    return _side(config, width * scale, 1), _side(config, height * scale, 1)
+
+
+def _side(config: ImageInput, length: float, least: int) -> int:
+    """The multiple that is nearest to `length`, at least `least` and at most `max_side`."""
+    count = max(round(length / config.multiple), ceil(least / config.multiple))
+    return config.multiple * min(max(count, 1), config.max_side // config.multiple)

@@ -6,28 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from edge_mcp.engine.host.modalities.base import Prepared
 from edge_mcp.engine.host.modalities.payload import decode_base64
+from edge_mcp.engine.host.quantized import quantize
 from edge_mcp.engine.host.runtimes.base import DATATYPES, NAMES, Array
-from edge_mcp.engine.host.runtimes.checks import fits
+from edge_mcp.engine.host.runtimes.checks import fits, takes
 from edge_mcp.engine.messages import TensorSpec
+from edge_mcp.engine.naming import argument_names
 from edge_mcp.errors import ArgumentError
 from edge_mcp.repository.inputs import TensorInput
 
 _MAX_DIMENSIONS = 16
+# OIP's names, and numpy's as in `float32`
+_DATATYPES = {**{oip: oip for oip in DATATYPES}, **{str(dtype).upper(): oip for dtype, oip in NAMES.items() if oip != "BYTES"}}
 
 
 class TensorModality:
-    """Takes tensors as they are: no dimension is guessed, no value is cut or wrapped."""
+    """Takes tensors as they are: no dimension is guessed, no value is cut or wrapped.
+
+    Only reals for an input whose integers stand for reals, floats by their dtype or numbers with fractions, are quantized.
+    """
 
     def __init__(self, config: TensorInput, inputs: Sequence[TensorSpec], folder: Path) -> None:
-        self._inputs = inputs
+        # By the argument's name, which the refusals name too
+        arguments = argument_names(inputs)
+        self._inputs = {spec.name: replace(spec, name=name) for spec, name in zip(inputs, arguments, strict=True)}
 
     def prepare(self, arguments: Mapping[str, Any], roots: Sequence[Path]) -> Prepared:
         """Tensors of the model's dtypes and shapes; `source` is whether any came as base64. Raises: ArgumentError."""
-        tensors = {spec.name: _tensor(arguments[spec.name], spec) for spec in self._inputs}
-        return Prepared(tensors, any(_is_base64(arguments[spec.name], spec) for spec in self._inputs))
+        tensors = {name: _tensor(arguments[spec.name], spec) for name, spec in self._inputs.items()}
+        return Prepared(tensors, any(_is_base64(arguments[spec.name], spec) for spec in self._inputs.values()))
 
 
 def _is_base64(value: Any, spec: TensorSpec) -> bool:
@@ -35,24 +45,40 @@ def _is_base64(value: Any, spec: TensorSpec) -> bool:
 
 
 def _tensor(value: Any, spec: TensorSpec) -> Array:
+    if spec.quantization and (datatype := _real_datatype(value)):
+        reals = _tensor(value, replace(spec, datatype=datatype, quantization=None))
+        if np.isnan(reals).any():
+            raise ArgumentError(f"argument {spec.name} has NaN, for which no {spec.datatype} stands")
+        return quantize(reals, spec.quantization, spec.datatype)
     if not isinstance(value, dict):
         array = _from_list(value, spec)
     else:
         _check_dtype(value["dtype"], spec)
         array = _from_base64(value, spec) if _is_base64(value, spec) else _from_list(value["data"], spec)
         array = _reshaped(array, value["shape"], spec)
-    if not fits(spec.shape, array.shape):
+    if not takes(spec, array.shape):
         wrapped = fits(spec.shape, (1, *array.shape))
         hint = "One more list around it makes it a batch of one" if wrapped else "-1 stands for any size"
         raise ArgumentError(f"argument {spec.name} has shape {list(array.shape)}, but the model takes {list(spec.shape)}", hint)
     return array
 
 
+def _real_datatype(value: Any) -> str:
+    """The float datatype of what are reals, whatever the model takes; "" of integers."""
+    if isinstance(value, dict):
+        named = _DATATYPES.get(value["dtype"].upper(), "")
+        return named if named.startswith("FP") else ""
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError):
+        return ""
+    return "FP32" if array.dtype.kind == "f" and not (array == np.rint(array)).all() else ""
+
+
 def _check_dtype(name: str, spec: TensorSpec) -> None:
-    """OIP's names, and numpy's as in `float32`, in any case."""
-    known = {**{oip: oip for oip in DATATYPES}, **{str(dtype).upper(): oip for dtype, oip in NAMES.items() if oip != "BYTES"}}
-    if known.get(name.upper()) != spec.datatype:
-        raise ArgumentError(f"argument {spec.name}: dtype is {name[:20]!r}, but the model takes {spec.datatype}")
+    if _DATATYPES.get(name.upper()) != spec.datatype:
+        also = ", or FP32 to be quantized" if spec.quantization else ""
+        raise ArgumentError(f"argument {spec.name}: dtype is {name[:20]!r}, but the model takes {spec.datatype}{also}")
 
 
 def _from_base64(value: Mapping[str, Any], spec: TensorSpec) -> Array:

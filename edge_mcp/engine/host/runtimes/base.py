@@ -31,6 +31,8 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     "BYTES": np.dtype(object),
 }
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+QUANTIZED = frozenset({"INT8", "UINT8", "INT16", "UINT16", "INT32"})
+"""Datatypes whose integers may stand for reals."""
 
 
 class RuntimeOptions(msgspec.Struct, frozen=True):

@@ -10,8 +10,16 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from edge_mcp.engine.host.runtimes.base import NAMES, Array, RuntimeOptions
-from edge_mcp.engine.host.runtimes.checks import check_tensors, has_dynamic_batch, one_line
+from edge_mcp.engine.host.runtimes.base import Array, RuntimeOptions, Value
+from edge_mcp.engine.host.runtimes.checks import check_signature, check_tensors, has_dynamic_batch, one_line, shown
+from edge_mcp.engine.host.runtimes.litert_details import (
+    Details,
+    chosen_signature,
+    main_details,
+    may_keep_state,
+    same_tensors,
+    specs,
+)
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ArgumentError, ModelError
 
@@ -23,7 +31,7 @@ class LitertRuntime:
 
     def load(self, path: Path, options: RuntimeOptions) -> "LitertModel":
         """Load by path. Raises: ModelError."""
-        return LitertModel(path, options.threads)
+        return LitertModel(path, options.threads, options.signature)
 
 
 class LitertModel:
@@ -33,20 +41,24 @@ class LitertModel:
     run, because nothing puts their first values back: `reset_all_variables` is for variable tensors only.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
-        """Raises: ModelError."""
+    def __init__(self, path: Path, threads: int, signature: str = "") -> None:
+        """Serve the signature of that name. Raises: ModelError."""
         self.metadata: Mapping[str, str] = {}
         self._path = path
         self._threads = threads
-        first = self._interpreter()
-        self._free = [first]
+        first = self._opened()
         self.signatures: Sequence[str] = tuple(first.get_signature_list())
-        self._keeps_state = _may_have_resources(first)
-        inputs, outputs = _details(first)
+        self._signature = chosen_signature(path.name, self.signatures, signature)
+        inputs, outputs = self._details(first)
+        self.inputs: Sequence[TensorSpec] = specs(path.name, inputs, "input")
+        self.outputs: Sequence[TensorSpec] = specs(path.name, outputs, "output")
+        check_signature(path.name, self.inputs, self.outputs)  # before memory is taken for them
         self._input_index = {name: int(detail["index"]) for name, detail in inputs.items()}
         self._output_index = {name: int(detail["index"]) for name, detail in outputs.items()}
-        self.inputs: Sequence[TensorSpec] = [self._spec(name, detail, "input") for name, detail in inputs.items()]
-        self.outputs: Sequence[TensorSpec] = [self._spec(name, detail, "output") for name, detail in outputs.items()]
+        self._strings = {spec.name for spec in [*self.inputs, *self.outputs] if spec.datatype == "BYTES"}
+        self._keeps_state = may_keep_state(first)
+        self._allocate(first)
+        self._free = [first]
 
     @property
     def dynamic_batch(self) -> bool:
@@ -56,39 +68,42 @@ class LitertModel:
         """
         return has_dynamic_batch([*self.inputs, *self.outputs])
 
-    def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Value]:
         """Run once. Raises: ArgumentError (names, dtypes, shapes), ModelError (the run failed)."""
         check_tensors(self.inputs, tensors)
         for name, array in tensors.items():
             if array.size == 0:
-                raise ArgumentError(f"input {name!r} has no elements: its shape is {list(array.shape)}")
+                raise ArgumentError(f"input {shown(name)} has no elements: its shape is {list(array.shape)}")
         try:
             interpreter = self._free.pop()  # atomic, so no lock
         except IndexError:
-            interpreter = self._interpreter()
+            interpreter = self._allocate(self._opened())
         try:
-            outputs = self._run(interpreter, tensors)
+            outputs = self._run(interpreter, {name: self._native(name, array) for name, array in tensors.items()})
         except (RuntimeError, ValueError) as error:
             # This interpreter is in an unknown state (a failed resize leaves it so): it is not used again.
             raise ModelError(f"{self._path.name} failed: {one_line(error)}") from error
         if not self._keeps_state:
             self._free.append(interpreter)
-        return outputs
+        return {name: _texts(array) if name in self._strings else array for name, array in outputs.items()}
 
     def close(self) -> None:
         """Drop the interpreters."""
         self._free.clear()
 
     def _run(self, interpreter: Any, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        if any(-1 in spec.shape for spec in self.inputs):
-            self._resize(interpreter, tensors)
         # Variable tensors (of LSTM, SVDF …) start anew; resource variables do not, see `infer`.
         interpreter.reset_all_variables()
+        if self._has_runner:
+            # It copies what it answers.
+            found = interpreter.get_signature_runner(self._signature)(**tensors)
+            return {name: np.asarray(found[name]) for name in self._output_index}
+        if any(-1 in spec.shape for spec in self.inputs):
+            self._resize(interpreter, tensors)
         for name, index in self._input_index.items():
             interpreter.set_tensor(index, tensors[name])
         interpreter.invoke()
-        # get_tensor copies already; it must stay so, because a view would make the next resize fail.
-        return {name: np.asarray(interpreter.get_tensor(index)) for name, index in self._output_index.items()}
+        return {name: _copied(interpreter, index) for name, index in self._output_index.items()}
 
     def _resize(self, interpreter: Any, tensors: Mapping[str, Array]) -> None:
         shapes = {detail["index"]: tuple(detail["shape"]) for detail in interpreter.get_input_details()}
@@ -100,34 +115,62 @@ class LitertModel:
         if changed:
             interpreter.allocate_tensors()
 
-    def _interpreter(self) -> Any:
+    def _details(self, interpreter: Any) -> tuple[Details, Details]:
+        """Under the signature's names. One that is not the file's main graph is run by LiteRT's own runner."""
+        main = main_details(interpreter)
+        self._has_runner = False
+        if not self._signature:
+            return main
+        runner = interpreter.get_signature_runner(self._signature)
+        named: tuple[Details, Details] = (runner.get_input_details(), runner.get_output_details())
+        whole = same_tensors(named[0], main[0]) and same_tensors(named[1], main[1])
+        if len(self.signatures) == 1 and not whole and interpreter.num_subgraphs() == 1:
+            return main  # a signature that leaves out a part of the file's only graph
+        self._has_runner = len(self.signatures) > 1 or not whole
+        return named
+
+    def _native(self, name: str, array: Array) -> Array:
+        """Strings as LiteRT takes them."""
+        if name not in self._strings:
+            return array
+        return np.array([text.encode() for text in array.flat], object).reshape(array.shape)
+
+    def _opened(self) -> Any:
         try:
             with _native_chatter_off():
-                interpreter = Interpreter(str(self._path), num_threads=self._threads)
+                return Interpreter(str(self._path), num_threads=self._threads)
+        except (RuntimeError, ValueError) as error:
+            raise self._unloadable(error) from error
+
+    def _allocate(self, interpreter: Any) -> Any:
+        try:
+            with _native_chatter_off():
                 interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{self._path.name} cannot be loaded: {one_line(error)}", "Is it a whole TFLite file?") from error
+            raise self._unloadable(error) from error
         return interpreter
 
-    def _spec(self, name: str, detail: Mapping[str, Any], what: str) -> TensorSpec:
-        datatype = NAMES.get(np.dtype(detail["dtype"]))
-        if datatype is None or datatype == "BYTES":
-            raise ModelError(
-                f"{self._path.name}: {what} {name!r} is {np.dtype(detail['dtype'])}", "Only tensors of plain numbers are served"
-            )
-        # The signature is empty where it says no more than the shape does.
-        declared = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
-        return TensorSpec(name, datatype, tuple(int(size) for size in declared))
+    def _unloadable(self, error: Exception) -> ModelError:
+        hint = "Is it a whole TFLite file?" if "Flatbuffer" in str(error) else ""
+        return ModelError(f"{self._path.name} cannot be loaded: {one_line(error)}", hint)
 
 
-def _may_have_resources(interpreter: Any) -> bool:
-    """Whether state may outlast a run. Only the main subgraph's tensors can be listed; resources may hide in another one.
+def _copied(interpreter: Any, index: int) -> Array:
+    """An output. get_tensor copies already; it must stay so, because a view would make the next resize fail."""
+    try:
+        return np.asarray(interpreter.get_tensor(index))
+    except ValueError:
+        # Of what has no elements, such as the boxes of nothing, LiteRT says that its size is invalid.
+        detail = next(detail for detail in interpreter.get_output_details() if detail["index"] == index)
+        if 0 not in detail["shape"]:
+            raise
+        return np.empty(detail["shape"], detail["dtype"])
 
-    LiteRT shows a resource tensor as one of Python objects; a string tensor is one of bytes.
-    """
-    return interpreter.num_subgraphs() > 1 or any(
-        np.dtype(detail["dtype"]) == np.object_ for detail in interpreter.get_tensor_details()
-    )
+
+def _texts(array: Array) -> Array:
+    """Strings as the rest of the engine has them; what is not UTF-8 in them is replaced."""
+    texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in array.flat]
+    return np.array(texts, object).reshape(array.shape)
 
 
 _chatter = threading.Lock()  # of two that overlap, the second would keep the null device and put that back
@@ -146,19 +189,3 @@ def _native_chatter_off() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def _details(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and outputs by name: the signature's names where the file has one signature, else the tensors' own."""
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    signatures = interpreter.get_signature_list()
-    if len(signatures) == 1:
-        runner = interpreter.get_signature_runner(next(iter(signatures)))
-        named = runner.get_input_details(), runner.get_output_details()
-        if _same_tensors(named[0], inputs) and _same_tensors(named[1], outputs):
-            return named
-    return {detail["name"]: detail for detail in inputs}, {detail["name"]: detail for detail in outputs}
-
-
-def _same_tensors(named: Mapping[str, Any], details: Sequence[Mapping[str, Any]]) -> bool:
-    return sorted(detail["index"] for detail in named.values()) == sorted(detail["index"] for detail in details)

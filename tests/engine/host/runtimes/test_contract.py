@@ -1,4 +1,4 @@
-"""What every runtime must do, on the same network in each format."""
+"""What every runtime must do, on the same architecture in each format, and on small files written here."""
 
 import threading
 from collections.abc import Callable
@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
-from edge_mcp.engine.host.runtimes.base import LoadedModel, Runtime, RuntimeOptions
+from edge_mcp.engine.host.runtimes.base import DATATYPES, LoadedModel, Runtime, RuntimeOptions
 from edge_mcp.engine.host.runtimes.litert import LitertRuntime
 from edge_mcp.engine.host.runtimes.onnx import OnnxRuntime
 from edge_mcp.errors import ArgumentError, ModelError
+from tests import onnx_files, tflite_files
 
 MODELS = Path(__file__).parents[3] / "fixtures" / "models"
 RUNTIMES: dict[str, Callable[[], Runtime]] = {".onnx": OnnxRuntime, ".tflite": LitertRuntime}
@@ -117,6 +119,67 @@ def test_broken_files(tmp_path: Path, suffix: str, content: bytes | None) -> Non
     assert said.startswith(f"broken{suffix} cannot be loaded: ")
     assert "\n" not in said
     assert str(tmp_path) not in said
+
+
+KINDS = {
+    "FP32": (onnx_files.FLOAT, "float32"),
+    "UINT8": (onnx_files.UINT8, "uint8"),
+    "INT8": (onnx_files.INT8, "int8"),
+    "INT16": (onnx_files.INT16, "int16"),
+    "INT32": (onnx_files.INT32, "int32"),
+    "INT64": (onnx_files.INT64, "int64"),
+    "BYTES": (onnx_files.STRING, "string"),
+    "BOOL": (onnx_files.BOOL, "bool"),
+}
+
+
+def picks(folder: Path, suffix: str, datatype: str, shape: tuple[int, ...]) -> LoadedModel:
+    """`y` is what `x` has at the places `i` along its first dimension."""
+    onnx, lite = KINDS[datatype]
+    path = folder / f"picks{suffix}"
+    if suffix == ".onnx":
+        inputs = [onnx_files.value("x", onnx, shape), onnx_files.value("i", onnx_files.INT32, (2,))]
+        node = onnx_files.node("Gather", ["x", "i"], ["y"])
+        path.write_bytes(onnx_files.model(onnx_files.graph([node], inputs, [onnx_files.value("y", onnx, (2, *shape[1:]))])))
+    else:
+        known = [abs(size) for size in shape]
+        tensors = [
+            tflite_files.Tensor("x", lite, known, shape),
+            tflite_files.Tensor("i", "int32", (2,)),
+            tflite_files.Tensor("y", lite, (2, *known[1:])),
+        ]
+        operator = ("GATHER", [0, 1], [2], schema.GatherOptionsT())
+        path.write_bytes(tflite_files.model([tflite_files.Graph(tensors, [operator], [0, 1], [2])]))
+    return RUNTIMES[suffix]().load(path, RuntimeOptions())
+
+
+@pytest.mark.parametrize("datatype", KINDS)
+def test_every_datatype(tmp_path: Path, suffix: str, datatype: str) -> None:
+    model = picks(tmp_path, suffix, datatype, (-1,))
+    assert [(spec.name, spec.datatype) for spec in model.inputs] == [("x", datatype), ("i", "INT32")]
+    dtype = DATATYPES[datatype]
+    x = np.array(["a", "b\0ü", ""] if datatype == "BYTES" else [1, 0, 1], dtype)
+    y = model.infer({"x": x, "i": np.array([1, 0], np.int32)})["y"]
+    assert y.dtype == dtype
+    assert y.tolist() == [x[1], x[0]]
+
+
+def test_what_is_declared_too_large_is_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(ModelError, match=r"'x' has shape .* MiB or more. At most 32 dimensions and 256 MiB") as caught:
+        picks(tmp_path, suffix, "FP32", (2**15, 2**15))
+    assert "\n" not in str(caught.value)
+
+
+def test_it_says_what_else_it_knows(mlp: LoadedModel) -> None:
+    assert all(isinstance(text, str) for entry in mlp.metadata.items() for text in entry)
+    assert list(mlp.signatures) == []
+
+
+def test_a_file_of_the_other_format(tmp_path: Path, suffix: str) -> None:
+    other = ".onnx" if suffix == ".tflite" else ".tflite"
+    (tmp_path / f"x{suffix}").write_bytes((MODELS / f"mlp_int8{other}").read_bytes())
+    with pytest.raises(ModelError, match=f"x{suffix} cannot be loaded: "):
+        RUNTIMES[suffix]().load(tmp_path / f"x{suffix}", RuntimeOptions())
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str], mlp: LoadedModel) -> None:

@@ -39,9 +39,16 @@ def test_static_models() -> None:
     assert answer.tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
-def test_outputs_that_are_no_tensors_are_named() -> None:
-    with pytest.raises(ModelError, match=r"output 'probabilities' is seq\(map\(int64,tensor\(float\)\)\)"):
-        load(DATASETS / "logreg_iris.onnx")
+def test_sequences_of_maps() -> None:
+    iris = load(DATASETS / "logreg_iris.onnx")
+    assert [(spec.name, spec.datatype, spec.shape) for spec in iris.outputs] == [
+        ("label", "INT64", (3,)),
+        ("probabilities", "seq(map(int64,tensor(float)))", ()),
+    ]
+    assert not iris.dynamic_batch
+    answer = iris.infer({"float_input": np.ones((3, 2), np.float32)})["probabilities"]
+    assert [sorted(each) for each in answer] == [[0, 1, 2]] * 3
+    assert all(abs(sum(each.values()) - 1) < 1e-6 for each in answer)
 
 
 def test_the_detectors_batch_is_fixed_and_the_classifiers_is_not() -> None:

@@ -1,0 +1,89 @@
+"""What processes, the device and its control group say of memory, in units of 2^20 bytes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
+_MB = 1024 * 1024
+
+
+def process_mb(pid: int | str = "self", proc: Path = PROC) -> float:
+    """What a process adds to the use of memory: its proportional set size, or where the kernel does not tell that its resident
+    set size. 0 for a process that has ended."""
+    values = fields(proc / str(pid) / "smaps_rollup") or fields(proc / str(pid) / "status")
+    return values.get("Pss", values.get("VmRSS", 0)) / 1024
+
+
+def anonymous_and_mapped_mb(proc: Path = PROC) -> tuple[float, float]:
+    """Of this process: what it allocated itself, and what it mapped of files."""
+    values = fields(proc / "self" / "smaps_rollup")
+    if "Pss_Anon" in values:
+        return values["Pss_Anon"] / 1024, values.get("Pss_File", 0) / 1024
+    values = fields(proc / "self" / "status")
+    return values.get("RssAnon", 0) / 1024, values.get("RssFile", 0) / 1024
+
+
+class DeviceMemory:
+    """The memory of this device, or of the control groups (version 2) that this process is in where they allow less.
+
+    Raspberry Pi OS starts without the control group of memory: then what the device has counts alone.
+    """
+
+    def __init__(self, proc: Path = PROC, cgroups: Path = CGROUPS) -> None:
+        self._proc = proc
+        self._cgroups = cgroups
+
+    def total_mb(self) -> float:
+        """All there is; infinite where nothing says so."""
+        own = fields(self._proc / "meminfo").get("MemTotal")
+        return min([own / 1024 if own else float("inf"), *(limit for limit, _ in self._limits())])
+
+    def available_mb(self) -> float:
+        """What can be had without swapping; infinite where nothing says so."""
+        own = fields(self._proc / "meminfo").get("MemAvailable")
+        left = (max(0.0, limit - used) for limit, used in self._limits())
+        return min([float("inf") if own is None else own / 1024, *left])
+
+    def process_mb(self, pid: int) -> float:
+        """See the function of this name."""
+        return process_mb(pid, self._proc)
+
+    def _limits(self) -> Iterator[tuple[float, float]]:
+        """(allowed, used) of each control group above this process that has a limit; cached files are not used memory."""
+        group = self._group()
+        while group is not None:
+            bounds = [bound for name in ("memory.max", "memory.high") if (bound := _bytes(group / name)) is not None]
+            used = _bytes(group / "memory.current")
+            if bounds and used is not None:
+                cached = fields(group / "memory.stat").get("inactive_file", 0)
+                yield min(bounds) / _MB, max(0, used - cached) / _MB
+            group = group.parent if group != self._cgroups else None
+
+    def _group(self) -> Path | None:
+        try:
+            lines = (self._proc / "self" / "cgroup").read_text("utf-8", "surrogateescape").splitlines()
+        except OSError:
+            return None
+        path = next((line[3:] for line in lines if line.startswith("0::/")), None)
+        return None if path is None or ".." in path else Path(os.path.normpath(f"{self._cgroups}/{path}"))
+
+
+def fields(file: Path) -> dict[str, int]:
+    """The lines `NAME: NUMBER …` or `NAME NUMBER` of a file of the kernel's; none where it cannot be read."""
+    try:
+        lines = file.read_text("ascii", "replace").splitlines()
+    except OSError:
+        return {}
+    words = (line.replace(":", " ", 1).split() for line in lines)
+    return {name: int(value) for name, value, *_ in (word for word in words if len(word) > 1) if value.isdigit()}
+
+
+def _bytes(file: Path) -> int | None:
+    """The number in a file; None for `max`, and for a file that is not there."""
+    try:
+        text = file.read_text("ascii", "replace").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
