@@ -75,6 +75,12 @@ class Unload(msgspec.Struct, frozen=True, tag="unload"):
     key: str
 
 
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    """Find out what batches of a loaded model cost; answered by `Measured`, or by `NotLoaded`."""
+
+    key: str
+
+
 class Run(msgspec.Struct, frozen=True, tag="run"):
     """Run a loaded model on a batch; answered by `Ran`, one outcome for each item in order, or by `NotLoaded`."""
 
@@ -114,6 +120,12 @@ class Unloaded(msgspec.Struct, frozen=True, tag="unloaded"):
     """The model is not loaded any more."""
 
 
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """Seconds of the runtime for a batch of each size that was tried; none where nothing can be said."""
+
+    seconds: dict[int, float]
+
+
 class NotLoaded(msgspec.Struct, frozen=True, tag="not_loaded"):
     """A run came after its model was unloaded: nothing was done."""
 
@@ -147,5 +159,5 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     hint: str = ""
 
 
-Request = Describe | Load | Unload | Run
-Reply = Described | Loaded | Unloaded | Ran | NotLoaded | Failed
+Request = Describe | Load | Unload | Measure | Run
+Reply = Described | Loaded | Unloaded | Measured | Ran | NotLoaded | Failed

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_mcp.engine.client import Tell
 from edge_mcp.engine.messages import Item, ModelSpec, Outcome, Ran
+from edge_mcp.engine.watch import Tell
 from edge_mcp.errors import BusyError, EdgeError, EngineError
 from edge_mcp.scheduling.knee import HOP_S, Service
 from edge_mcp.scheduling.policy import Allowed, Call, Refusal, Scheduler

@@ -1,4 +1,4 @@
-"""Remembers what batches cost on this device, so that a model is measured once, and anew after a change of anything it hangs on."""
+"""Remembers what batches cost on this device: a model is measured once, and anew when something changed that it hangs on."""
 
 import hashlib
 import logging

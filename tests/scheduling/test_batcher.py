@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_mcp.engine.client import Tell
 from edge_mcp.engine.messages import Item, ModelSpec, Outcome, Ran
+from edge_mcp.engine.watch import Tell
 from edge_mcp.errors import BusyError, EngineError, ModelError
 from edge_mcp.repository.store import derived
 from edge_mcp.scheduling.batcher import Batcher

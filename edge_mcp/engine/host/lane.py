@@ -13,6 +13,8 @@ from edge_mcp.engine.messages import (
     Failed,
     Load,
     Loaded,
+    Measure,
+    Measured,
     NotLoaded,
     Progress,
     Ran,
@@ -67,6 +69,9 @@ def _answer(request: Request, residency: Residency, stages: Stages, index: int, 
             case Unload(key=key):
                 residency.unload(key)
                 return Unloaded()
+            case Measure(key=key):
+                with residency.using(key) as model:
+                    return Measured(model.measure())
             case Describe(path=path, signature=signature):
                 return describe(Path(path), signature)
     except NotLoadedError:
