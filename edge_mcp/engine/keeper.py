@@ -93,7 +93,7 @@ class Keeper:
         if holder.pid is not None:
             self._rested[holder] = self._clock()
             if not self._residency.of(holder):
-                self._wake(self._rested[holder] + self._keep_s)
+                self._wake(self._rested[holder] + self._residency.scaled(self._keep_s))
 
     def ended(self, holder: Holder) -> None:
         """An engine process is gone."""
@@ -138,6 +138,8 @@ class Keeper:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock()), self._tidy_soon)
 
     def _tidy_soon(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer, self._due = None, float("inf")
         if self._tidying is None or self._tidying.done():
             self._tidying = asyncio.get_running_loop().create_task(self._tidy())
@@ -159,4 +161,4 @@ class Keeper:
         """When an engine without models will have been idle for long enough; a busy one says when it has rested."""
         if self._residency.of(holder) or not holder.idle:
             return float("inf")
-        return self._rested[holder] + self._keep_s * self._residency.scale
+        return self._rested[holder] + self._residency.scaled(self._keep_s)

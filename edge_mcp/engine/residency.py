@@ -183,6 +183,10 @@ class Residency:
         """When the next of the idle ones will have been idle for long enough; infinite when none will."""
         return min((self._until(one) for one in self._residents.values() if self.is_idle(one)), default=float("inf"))
 
+    def scaled(self, keep_s: float) -> float:
+        """How long something is kept now that would be kept for `keep_s`."""
+        return keep_s * self.scale if self.scale else 0.0
+
     def is_idle(self, resident: Resident) -> bool:
         """Whether no call wants it."""
         return resident.key not in self._uses
@@ -194,7 +198,7 @@ class Residency:
         return next((one for one in candidates if not one.preload), next(iter(candidates), None))
 
     def _until(self, resident: Resident) -> float:
-        return float("inf") if resident.preload else resident.last_used + resident.keep_s * self.scale
+        return float("inf") if resident.preload else resident.last_used + self.scaled(resident.keep_s)
 
     def _touch(self, key: str, now: float) -> None:
         if resident := self._residents.get(key):

@@ -11,7 +11,7 @@ from edge_mcp.engine.attempts import NotStarted
 from edge_mcp.engine.memory import DeviceMemory
 from edge_mcp.engine.messages import Loaded, ModelSpec
 from edge_mcp.engine.residency import Holder, Need, Residency, Resident
-from edge_mcp.errors import EngineError, ModelError
+from edge_mcp.errors import EdgeError, EngineError, ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -227,7 +227,7 @@ class Room:
         """Unload a model now."""
         try:
             await resident.holder.drop(resident.key)
-        except EngineError as error:
+        except EdgeError as error:
             logger.debug("%s: %s", resident.key, error)  # an engine that ends meanwhile has freed the memory too
 
     def _check_limit(self, model: ModelSpec, memory_mb: float) -> None:

@@ -1,16 +1,29 @@
 """Which models are in memory."""
 
 import ctypes
-import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from edge_mcp.engine.host.batches import Report
 from edge_mcp.engine.host.served import ServedModel, import_parts
 from edge_mcp.engine.memory import anonymous_and_mapped_mb
-from edge_mcp.engine.messages import ModelSpec
+from edge_mcp.engine.messages import Item, ModelSpec, Outcome
+
+
+class Served(Protocol):
+    """What a lane runs; see ServedModel."""
+
+    def run(self, items: Sequence[Item], stage: Callable[[str], None], report: Report = ...) -> tuple[list[Outcome], float]:
+        """The outcome of each item in order, and the runtime's seconds for all."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back; no run may be in progress."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +40,7 @@ class Growth:
 class _Resident:
     """A loaded model, how many runs use it, and whether the last of them has to close it."""
 
-    model: ServedModel
+    model: Served
     growth: Growth
     runs: int = 0
     leaving: bool = False
@@ -58,7 +71,7 @@ class Residency:
             start_mb = sum(anonymous_and_mapped_mb())
             import_parts(spec.manifest)
             own, mapped = anonymous_and_mapped_mb()
-            model = ServedModel.load(spec)
+            model = _load(spec)
             _give_back()
             own_after, mapped_after = anonymous_and_mapped_mb()
             memory_mb = max(0.0, own_after - own) + max(0.0, min(mapped_after - mapped, _file_mb(spec)))
@@ -68,7 +81,7 @@ class Residency:
             return growth
 
     @contextmanager
-    def using(self, key: str) -> Iterator[ServedModel]:
+    def using(self, key: str) -> Iterator[Served]:
         """A loaded model, which stays whole until this ends. Raises: NotLoadedError."""
         with self._lock:
             resident = self._residents.get(key)
@@ -96,14 +109,22 @@ class Residency:
             _close(resident)
 
 
+def _load(spec: ModelSpec) -> Served:
+    if not spec.manifest.steps:
+        return ServedModel.load(spec)
+    from edge_mcp.engine.host.pipeline import Pipeline  # which needs Pillow, and many devices have no pipeline
+
+    return Pipeline.load(spec)
+
+
 def _close(resident: _Resident) -> None:
     resident.model.close()
-    gc.collect()
     _give_back()
 
 
 def _file_mb(spec: ModelSpec) -> float:
-    return (Path(spec.folder) / spec.manifest.model.file).stat().st_size / (1024 * 1024)
+    files = {Path(spec.folder) / part.model.file for part in spec.manifest.parts}
+    return sum(file.stat().st_size for file in files) / (1024 * 1024)
 
 
 def _give_back() -> None:

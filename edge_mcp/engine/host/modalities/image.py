@@ -38,6 +38,8 @@ _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.
 _CHANNELS = {"RGB": 3, "BGR": 3, "RGBA": 4, "L": 1}
 _WHITE = (255, 255, 255)
 
+Picture = Image.Image
+
 
 class ImageModality:
     """Decodes, orients, fits and scales a picture.
@@ -110,6 +112,11 @@ def read_picture(text: str, roots: Sequence[Path]) -> Image.Image:
         orientation = _orientation(picture)
         plain = _decoded(picture)
         return _turn(plain if plain.mode == "RGB" else _on_white(plain), orientation)
+
+
+def white_picture(size: tuple[int, int]) -> Image.Image:
+    """A picture of nothing."""
+    return Image.new("RGB", size, _WHITE)
 
 
 def thumbnail(picture: Image.Image) -> Image.Image:
