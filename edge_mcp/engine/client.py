@@ -18,6 +18,8 @@ from edge_mcp.engine.messages import (
     Item,
     Load,
     Loaded,
+    Measure,
+    Measured,
     ModelSpec,
     NotLoaded,
     Ran,
@@ -177,6 +179,27 @@ class EngineClient:
         if len(items) == 1:
             self.measured.ran(model.manifest.model.name, len(items[0].arguments), reply.seconds)
         return reply
+
+    async def measure(self, model: ModelSpec) -> dict[int, float]:
+        """Seconds of the runtime by batch size; empty where nothing can be said, or the model is not loaded any more.
+
+        Raises: ModelError, EngineError.
+        """
+        if model.key not in self._loaded:
+            return {}
+        self._keeper.begin(model.key)
+        try:
+            what = f"measuring {model.key}"
+            reply = await self._on_a_lane(Measure(model.key), fingerprint(model.key), what, LOAD_TIMEOUT_S)
+        except NotStarted:
+            return {}  # the engine ended meanwhile
+        finally:
+            self._keeper.leave(model.key)
+        if isinstance(reply, NotLoaded):
+            return {}
+        if not isinstance(reply, Measured):
+            raise _failure(reply)
+        return reply.seconds
 
     async def unload(self, key: str) -> None:
         """See Engine."""

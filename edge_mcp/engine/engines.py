@@ -81,6 +81,10 @@ class Engines:
         """See Engine."""
         return await self._of(model).run(model, items, tell)
 
+    async def measure(self, model: ModelSpec) -> dict[int, float]:
+        """See EngineClient."""
+        return await self._of(model).measure(model)
+
     async def unload(self, key: str) -> None:
         """See Engine. An isolated model's process ends."""
         client = self._isolated.get(key)

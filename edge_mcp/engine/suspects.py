@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from edge_mcp.engine.messages import Describe, Item, Load, Request, Run, Unload
+from edge_mcp.engine.messages import Describe, Item, Load, Measure, Request, Run, Unload
 from edge_mcp.errors import RefusedError
 
 REMEMBERED = 256
@@ -66,7 +66,7 @@ def fingerprint_of(message: Request) -> bytes:
             return fingerprint(path)
         case Load(model=model):
             return fingerprint(model.key)
-        case Unload(key=key):
+        case Unload(key=key) | Measure(key=key):
             return fingerprint(key)
         case Run(key=key, items=items):
             return fingerprint(key, items)

@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from edge_mcp.engine.messages import Item, ModelSpec, Outcome, Ran
 from edge_mcp.engine.watch import Tell
 from edge_mcp.errors import BusyError, EdgeError, EngineError
-from edge_mcp.scheduling.knee import HOP_S, Service
+from edge_mcp.scheduling.curves import Curves
+from edge_mcp.scheduling.knee import HOP_S, Curve, Service
 from edge_mcp.scheduling.policy import Allowed, Call, Refusal, Scheduler
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,16 @@ _WORDS = {
 }
 
 
+QUIET_S = 0.5
+"""A model that is new here is measured when nothing has been run for so long."""
+
+
 class Runner(Protocol):
     """What the batcher needs of the engine."""
+
+    async def measure(self, model: ModelSpec) -> dict[int, float]:
+        """See engine.client.EngineClient."""
+        ...
 
     async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
         """See engine.client.Engine."""
@@ -44,12 +53,27 @@ class _Waiting:
 
 
 class Batcher:
-    """All calls of all models before one budget of lanes; see scheduling.policy. `allowed` is asked at each call."""
+    """All calls of all models before one budget of lanes; see scheduling.policy. `allowed` is asked at each call.
 
-    def __init__(self, engine: Runner, allowed: Callable[[], Allowed], clock: Callable[[], float] = time.monotonic) -> None:
+    What a model's batches cost is measured at the first quiet moment after its first run here, if `may_measure` then, and kept
+    in `curves`.
+    """
+
+    def __init__(
+        self,
+        engine: Runner,
+        allowed: Callable[[], Allowed],
+        curves: Curves | None = None,
+        may_measure: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._allowed = allowed
+        self._curves = curves
+        self._may_measure = may_measure
         self._clock = clock
+        self._unknown: dict[str, ModelSpec] = {}
+        self._quiet: asyncio.TimerHandle | None = None
         self._services: dict[str, Service] = {}
         self._scheduler = Scheduler(allowed(), self.service)
         self._twins: dict[tuple[str, bytes, tuple[str, ...]], Call] = {}
@@ -75,6 +99,57 @@ class Batcher:
     def forget(self, key: str) -> None:
         """A model is gone for good."""
         self._services.pop(key, None)
+        self._unknown.pop(key, None)
+
+    def _known(self, spec: ModelSpec) -> None:
+        """Have what is known of a model's pace."""
+        if spec.key in self._services:
+            return
+        service = self.service(spec.key)
+        curve = self._curves.get(spec) if self._curves is not None else None
+        if curve is not None:
+            service.measured(curve, max(curve.points()))
+        else:
+            self._unknown[spec.key] = spec
+
+    def _rested(self) -> None:
+        """Measure what is unknown, once nothing has run for a while."""
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+        if self._unknown and not self._scheduler.running and not self._scheduler.queued:
+            self._quiet = asyncio.get_running_loop().call_later(QUIET_S, self._measure_next)
+
+    def _measure_next(self) -> None:
+        self._quiet = None
+        if self._unknown and not self._scheduler.running and self._may_measure():
+            _, spec = self._unknown.popitem()
+            self._spawn(self._measure(spec))
+
+    async def _measure(self, spec: ModelSpec) -> None:
+        """A lane is taken meanwhile, as by a run."""
+        ticket = self._scheduler.started(self._clock(), spec.key, 1)
+        try:
+            seconds = await self._engine.measure(spec)
+        except EdgeError as error:
+            logger.info("the pace of %s cannot be measured: %s", spec.key, error)
+            seconds = {}
+        finally:
+            self._scheduler.finished(ticket)
+            self._pump()
+        if seconds:
+            curve = Curve(seconds)
+            self.service(spec.key).measured(curve, max(seconds))
+            if self._curves is not None:
+                self._curves.put(spec, seconds)
+            logger.info("%s: batches of %d are worth it", spec.key, self.service(spec.key).knee)
+        self._rested()
+
+    def close(self) -> None:
+        """Measure nothing more."""
+        self._unknown.clear()
+        if self._quiet is not None:
+            self._quiet.cancel()
 
     async def submit(
         self,
@@ -116,6 +191,7 @@ class Batcher:
         twin: tuple[str, bytes, tuple[str, ...]] | None,
         tell: Tell | None,
     ) -> Call:
+        self._known(spec)
         now = self._clock()
         self._scheduler.allowed = self._allowed()
         waiting = _Waiting(spec, item, asyncio.get_running_loop().create_future(), twin, tell)
@@ -132,9 +208,12 @@ class Batcher:
         now = self._clock()
         while batch := self._scheduler.release(now):
             ticket = self._scheduler.started(now, batch[0].model, len(batch))
-            task = asyncio.ensure_future(self._run([call.payload for call in batch], ticket))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._run([call.payload for call in batch], ticket))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, batch: list[_Waiting], ticket: int) -> None:
         try:
@@ -142,6 +221,7 @@ class Batcher:
         finally:
             self._scheduler.finished(ticket)
             self._pump()
+            self._rested()
 
     async def _run_together(self, batch: list[_Waiting]) -> None:
         spec = batch[0].spec

@@ -11,6 +11,7 @@ from edge_mcp.engine.watch import Tell
 from edge_mcp.errors import BusyError, EngineError, ModelError
 from edge_mcp.repository.store import derived
 from edge_mcp.scheduling.batcher import Batcher
+from edge_mcp.scheduling.curves import Curves
 from edge_mcp.scheduling.knee import Curve
 from edge_mcp.scheduling.policy import Allowed
 
@@ -23,6 +24,11 @@ class Engine:
         self.gate = asyncio.Semaphore(0)
         self.deadly: set[bytes] = set()
         self.error: Exception | None = None
+        self.measured: list[str] = []
+
+    async def measure(self, model: ModelSpec) -> dict[int, float]:
+        self.measured.append(model.key)
+        return {1: 1.0, 2: 1.0, 4: 1.0}
 
     async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
         self.runs.append([item.arguments for item in items])
@@ -41,7 +47,7 @@ def engine() -> Engine:
 
 @pytest.fixture
 def batcher(engine: Engine) -> Batcher:
-    batcher = Batcher(engine, lambda: Allowed(1), lambda: 0.0)
+    batcher = Batcher(engine, lambda: Allowed(1), clock=lambda: 0.0)
     batcher.service("m").measured(Curve({1: 1.0, 8: 1.0}), 8)
     return batcher
 
@@ -150,7 +156,7 @@ async def test_what_would_be_late_is_refused_with_when_to_come_again(batcher: Ba
 
 async def test_what_the_device_allows_is_asked_at_each_call(engine: Engine) -> None:
     allowed = Allowed(1)
-    batcher = Batcher(engine, lambda: allowed, lambda: 0.0)
+    batcher = Batcher(engine, lambda: allowed, clock=lambda: 0.0)
     tasks = [submit(batcher, b"0"), submit(batcher, b"1")]
     await turns()
     assert len(engine.runs) == 1
@@ -161,3 +167,33 @@ async def test_what_the_device_allows_is_asked_at_each_call(engine: Engine) -> N
     for _ in tasks:
         engine.gate.release()
     await asyncio.gather(*tasks)
+
+
+async def test_a_new_model_is_measured_at_the_first_quiet_moment_and_never_again(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_mcp.scheduling.batcher.QUIET_S", 0.0)
+    curves = Curves(tmp_path)
+    batcher = Batcher(engine, lambda: Allowed(1), curves)
+    for _ in range(3):
+        engine.gate.release()
+    await submit(batcher, b"0")
+    await turns()
+    assert engine.measured == ["m"]
+    assert batcher.service("m").knee == 4
+    await submit(batcher, b"1")
+    await turns()
+    again = Batcher(engine, lambda: Allowed(1), curves)
+    await submit(again, b"2")
+    await turns()
+    assert engine.measured == ["m"]
+    assert again.service("m").knee == 4
+
+
+async def test_a_hot_device_measures_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_mcp.scheduling.batcher.QUIET_S", 0.0)
+    batcher = Batcher(engine, lambda: Allowed(1), may_measure=lambda: False)
+    engine.gate.release()
+    await submit(batcher, b"0")
+    await turns()
+    assert engine.measured == []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge_mcp.engine.host.jobs import Job
+from edge_mcp.engine.host.pace import measure
 from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, LoadedModel, Value
 from edge_mcp.errors import EdgeError
 
@@ -43,6 +44,10 @@ class Batches:
         self._limit = max_batch_size
         self._chunk = min(CHUNK, max_batch_size) if max_batch_size else CHUNK
         self._dynamic = batch
+
+    def pace(self) -> dict[int, float]:
+        """Seconds of a run by batch size; see `pace.measure`."""
+        return measure(self._model, self._dynamic, self._limit)
 
     def run(self, jobs: Sequence[Job], report: Report) -> None:
         """Fill in `outputs` and `seconds` of each; a job's failure is its own outcome."""

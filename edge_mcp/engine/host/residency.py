@@ -21,6 +21,10 @@ class Served(Protocol):
         """The outcome of each item in order, and the runtime's seconds for all."""
         ...
 
+    def measure(self) -> dict[int, float]:
+        """Seconds of the runtime by batch size; none where nothing can be said."""
+        ...
+
     def close(self) -> None:
         """Give the memory back; no run may be in progress."""
         ...

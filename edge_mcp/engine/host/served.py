@@ -87,6 +87,10 @@ class ServedModel:
             job.attempt(self._encode)
         return [job.outcome for job in jobs], sum(job.seconds for job in jobs)
 
+    def measure(self) -> dict[int, float]:
+        """Seconds of the runtime by batch size; none where nothing can be said."""
+        return self._batches.pace()
+
     def close(self) -> None:
         """Give the memory back; no run may be in progress."""
         self._model.close()
