@@ -34,7 +34,7 @@ class Config:
     """Every setting. Each may stand in `edge-mcp.toml` under its name, or in the environment as `EDGE_MCP_` + NAME."""
 
     models: tuple[str, ...] = ()
-    """Folders of models; by default those that ship with edge-mcp, and the user's own."""
+    """Folders of models; by default the user's own, and those that ship with edge-mcp. Of two of one name the first counts."""
     listen: str = "127.0.0.1:8765"
     """Address of the network listener."""
     insecure: bool = False
@@ -92,7 +92,7 @@ class Config:
         if self.models:
             return tuple(Path(folder) for folder in self.models)
         own = data_folder() / "models"
-        return (shipped_models(), own) if _readable(own) and own.is_dir() else (shipped_models(),)
+        return (own, shipped_models()) if _readable(own) and own.is_dir() else (shipped_models(),)
 
 
 def load(

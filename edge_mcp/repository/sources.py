@@ -73,6 +73,11 @@ def fingerprint(path: Path, names: Iterable[str] | None = None) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_now(source: Dropped) -> str:
+    """The fingerprint of a source as it is at this moment. Raises: ManifestError."""
+    return _fresh(source.path, source.bare)
+
+
 def _fingerprint_of(path: Path, bare: bool, model: Model) -> str:
     """Of a bare file its external data counts too. That is only looked for where the file is not known as it is."""
     if not bare:
@@ -82,4 +87,8 @@ def _fingerprint_of(path: Path, bare: bool, model: Model) -> str:
             known = fingerprint(path, version.files) if version.bare_file == path.name else ""
             if known == model.source.fingerprint:
                 return known
-    return fingerprint(path, {path.name, *external_files(path, strict=False)})
+    return _fresh(path, bare)
+
+
+def _fresh(path: Path, bare: bool) -> str:
+    return fingerprint(path, {path.name, *external_files(path, strict=False)} if bare else None)

@@ -14,7 +14,7 @@ from edge_mcp.errors import ManifestError, ModelError
 from edge_mcp.repository.entry import Entry, derived
 from edge_mcp.repository.manifest import MANIFEST_NAME, Manifest, read
 from edge_mcp.repository.onnx_file import external_files
-from edge_mcp.repository.sources import Dropped, fingerprint
+from edge_mcp.repository.sources import Dropped, fingerprint, fingerprint_now
 from edge_mcp.repository.state import Version, sync_folder
 
 MAX_FILES = 256
@@ -56,13 +56,14 @@ def stage(area: Path, source: Dropped, repository: Path, extra: Mapping[str, byt
     """
     folder, lock = _new_folder(area)
     try:
+        before = fingerprint_now(source)
         files = _copy_bare(source.path, folder) if source.bare else _copy_folder(source.path, folder, frozenset(extra or ()))
         for name, content in (extra or {}).items():
             files[name] = _written(folder / name, content)
         sync_folder(folder)
         manifest, bare_file = _verified(folder, source, files)
-        now = fingerprint(source.path, set(files) if source.bare else None)
-        if not source.bare and source.fingerprint and now != source.fingerprint:
+        now = fingerprint(source.path, set(files) - set(extra or ()) if source.bare else None)
+        if now != before:
             raise SourceChanged(f"{source.path} was written to while it was copied", "It is looked at again")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
