@@ -6,7 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import edge_mcp
 from edge_mcp.changes import updated
@@ -34,6 +34,11 @@ from edge_mcp.tools.functions import FunctionTools
 from edge_mcp.tools.joined import JoinedTools
 from edge_mcp.tools.models import ModelCatalogue
 from edge_mcp.tools.preload import preload
+
+if TYPE_CHECKING:
+    from edge_mcp.repository.inputs import Input
+    from edge_mcp.sensors.access import SensorAccess
+    from edge_mcp.tools.sensing import Sensing
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +83,23 @@ class App:
         tools: list[Catalogue] = [own.tools] if own else []
         resources: list[Resources] = [own.resources] if own else []
         prompts: list[Prompts] = [own.prompts] if own else []
+        access, sensing = _sensors(config)
+        if access is not None:
+            from edge_mcp.resources.sensors import SensorResources
+
+            resources.insert(0, SensorResources(access))
+            named = ", ".join(sensor.uri for sensor in access.sensors.all)
+            instructions = (
+                f"{instructions} Sensors of this device, as resources and as pictures or sounds in arguments: {named}."
+            )
         if store is not None:
             signatures = Signatures(cache_folder() / "signatures")
             device = DeviceResources(store, self._engine, signatures, measured)
-            models = ModelCatalogue(store, self._engine, signatures, measured)
+            models = ModelCatalogue(store, self._engine, signatures, measured, sensing)
             self._preload = partial(preload, store, models, self._engine, config.preload)
             tools.insert(0, models)
             resources.insert(0, device)
-            prompts.insert(0, DevicePrompts(store, device.text))
+            prompts.insert(0, DevicePrompts(store, device.text, access.sensors.pictures if access else ()))
         self._info = info
         self._tools = JoinedTools(tools)
         self.server = Server(
@@ -138,6 +152,19 @@ def _keeper(config: Config) -> Keeper:
     """What the settings say of how long models stay, and in how much memory."""
     limits = Limits.of(DeviceMemory(), config.memory_mb)
     return Keeper(config.keep_loaded_s, frozenset(config.preload), limits)
+
+
+def _sensors(config: Config) -> "tuple[SensorAccess | None, Callable[[str, Input], Sensing | None]]":
+    """The configured sensors as peers get at them, and what they are to a tool. Where there are none, nothing is imported."""
+    if not config.sensors:
+        return None, lambda tool, taken: None
+    from edge_mcp.sensors.access import SensorAccess
+    from edge_mcp.sensors.capture import Sensors
+    from edge_mcp.sensors.settings import sensors_of
+    from edge_mcp.tools.sensing import Sensing
+
+    access = SensorAccess(Sensors(sensors_of(config.sensors), config.sensor_timeout_s), config.sensor_consent)
+    return access, partial(Sensing.of, access)
 
 
 def found(config: Config) -> Store:

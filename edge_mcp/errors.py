@@ -49,6 +49,12 @@ class EngineError(EdgeError):
         self.retry_after_ms = retry_after_ms
 
 
+class SensorError(EdgeError):
+    """A sensor cannot be read: its device or package is missing, it took too long, or it gave what is no picture or sound."""
+
+    status = 503
+
+
 class RefusedError(EdgeError):
     """This very request is refused, and repeating it will not help."""
 

@@ -38,9 +38,10 @@ NAMES = frozenset({_LOOK.name, _FIND.name, _CHECK.name, _EXPLAIN.name})
 
 
 class DevicePrompts:
-    """See prompts.base.Prompts. `read` gives the text of a resource of the device."""
+    """See prompts.base.Prompts. `read` gives the text of a resource of the device; `sensors` are URIs that give pictures."""
 
-    def __init__(self, store: Store, read: Callable[[str], str | None]) -> None:
+    def __init__(self, store: Store, read: Callable[[str], str | None], sensors: Sequence[str] = ()) -> None:
+        self._sensors = sensors
         self._entries = {entry.manifest.model.name: entry for entry in store.entries}
         self._read = read
         self._labels: dict[str, tuple[str, ...]] = {}
@@ -82,10 +83,12 @@ class DevicePrompts:
     def _look(self, question: str) -> list[PromptMessage]:
         steps = "\n".join(f"{number}. {_step(entry)}" for number, entry in enumerate(self._lookers, 1))
         asked = question.strip() or "What is in this picture?"
+        now = f" If I gave you none, use `{'` or `'.join(self._sensors)}`: a camera of the device." if self._sensors else ""
         return [
             PromptMessage.user(
                 f"{asked}\n\nLook at the picture that I gave you with the models of this device. Pass it as the argument "
-                f"`image` (base64, or a data: URI) to these tools, in this order, as far as the question needs them:\n{steps}\n"
+                f"`image` (base64, or a data: URI) to these tools, in this order, as far as the question needs them.{now}\n"
+                f"{steps}\n"
                 "\nBoxes are in pixels of the picture, from its top left. Scores go from 0 to 1: say how sure you are, and "
                 "what the models cannot tell. When nothing is found, try once more with a lower `threshold` before you say so."
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +18,9 @@ from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.base import TaskUse
 from edge_mcp.tools.results import output_schema
 
+if TYPE_CHECKING:  # who has no sensors needs nothing of them
+    from edge_mcp.tools.sensing import Sensing
+
 LONG_S = 2.0
 LARGE_BYTES = 1024 * 1024
 
@@ -28,10 +32,19 @@ class ModelTool:
     does a first call with tensors of more than `LARGE_BYTES`, of which nothing is known yet.
     """
 
-    def __init__(self, entry: Entry, signature: Signature | None, engine: Engine, measured: Measurements | None = None) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        signature: Signature | None,
+        engine: Engine,
+        measured: Measurements | None = None,
+        sensing: "Sensing | None" = None,
+    ) -> None:
         manifest = entry.manifest
         tool = manifest.tool
         schema = input_schema(manifest, signature)
+        if sensing is not None:
+            schema = sensing.described(schema)
         self.spec = ModelSpec(manifest.model.name, str(entry.folder), manifest, schema)
         self.definition = ToolDefinition(
             name=tool.name,
@@ -43,6 +56,7 @@ class ModelTool:
         )
         self._engine = engine
         self._measured = measured or Measurements()
+        self._sensing = sensing
         self._scales = isinstance(manifest.input, TensorInput)
 
     def task_use(self, arguments: bytes) -> TaskUse:
@@ -54,21 +68,27 @@ class ModelTool:
         expected_s = (per_byte or 0) * size if self._scales else self._measured.run_s(key) or 0
         if not self._engine.is_ready(self.spec):
             expected_s += self._measured.load_s(key) or 0
+        if self._sensing is not None:
+            expected_s += self._sensing.seconds(arguments)
         return "optional" if expected_s > LONG_S else "never"
 
     async def prepare(self, arguments: bytes, context: Context) -> None:
-        """See Tool: there is nothing to ask."""
+        """See Tool: the user may have to allow a sensor."""
+        if self._sensing is not None:
+            await self._sensing.allow(arguments, context)
 
     async def call(self, arguments: bytes, context: Context) -> ToolResult:
         """See Tool."""
         name = self.spec.key
+        await self.prepare(arguments, context)  # no model is loaded for what is not allowed
         if not self._engine.is_ready(self.spec):
             await context.progress(0, 2, f"loading {name}")
             await self._engine.load(self.spec)
+        attached = await self._sensing.attached(arguments, context) if self._sensing else {}
         await context.progress(1, 2, f"running {name}")
         teller = _Teller(name, context)
         try:
-            ran = await self._engine.run(self.spec, [Item(arguments, roots=context.peer.roots)], teller.tell)
+            ran = await self._engine.run(self.spec, [Item(arguments, roots=context.peer.roots, attached=attached)], teller.tell)
         finally:
             await teller.finish()
         outcome = ran.outcomes[0]

@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from edge_mcp.engine.client import Engine
 from edge_mcp.engine.messages import Described
 from edge_mcp.errors import EdgeError, ModelError, RefusedError
 from edge_mcp.measurements import Measurements
-from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.inputs import Input, TensorInput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
 from edge_mcp.tools.base import Tool
 from edge_mcp.tools.model_tool import ModelTool
+
+if TYPE_CHECKING:
+    from edge_mcp.tools.sensing import Sensing
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +28,16 @@ class ModelCatalogue:
     first list is answered. A file that cannot be read is left out, and the log says why.
     """
 
-    def __init__(self, store: Store, engine: Engine, signatures: Signatures, measured: Measurements | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        signatures: Signatures,
+        measured: Measurements | None = None,
+        sensing: "Callable[[str, Input], Sensing | None]" = lambda tool, taken: None,
+    ) -> None:
         self._measured = measured
+        self._sensing = sensing
         self._store = store
         self._engine = engine
         self._signatures = signatures
@@ -55,7 +67,8 @@ class ModelCatalogue:
                 logger.error("%s is left out for now: %s", entry.file, error)
                 complete = False
                 continue
-            tool = ModelTool(entry, described.signature if described else None, self._engine, self._measured)
+            sensing = self._sensing(entry.manifest.tool.name, entry.manifest.input)
+            tool = ModelTool(entry, described.signature if described else None, self._engine, self._measured, sensing)
             tools[tool.definition.name] = tool
         return tools, complete
 

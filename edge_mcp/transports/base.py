@@ -26,11 +26,15 @@ Frame = bytes | Oversized
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is there: `address` for logs, the folders that its `file:` arguments may name, and who it proved to be."""
+    """Who is there: `address` for logs, the folders that its `file:` arguments may name, and who it proved to be.
+
+    `passing`: it is there for one request, and its next one comes as another peer.
+    """
 
     address: str
     roots: tuple[str, ...] = ()
     principal: str = ""
+    passing: bool = False
 
 
 class Connection(Protocol):
