@@ -15,6 +15,7 @@ from edge_mcp.repository.nearest import likely
 from edge_mcp.repository.outputs import Output, RawOutput
 from edge_mcp.repository.sections import Check, ModelSection, Resources, Scheduling, Section, ToolSection
 from edge_mcp.repository.semver import is_version
+from edge_mcp.repository.sound import sound_problems
 from edge_mcp.repository.steps import FINDERS, Problem, Step, output_problems, picture_problems, step_problems
 
 MANIFEST_NAME = "model.toml"
@@ -133,3 +134,4 @@ def _part_problems(part: Manifest, place: str, gets_crops: bool) -> Iterator[Pro
     if isinstance(part.input, ImageInput):
         yield from picture_problems(place, part.input, part.output)
     yield from output_problems(place, part.output)
+    yield from sound_problems(place, part.input, part.output)

@@ -100,6 +100,17 @@ def digest_of(files: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, hex. Raises: ModelError."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ModelError(f"{path} is no plain file")
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}", "Let this user read it") from error
+
+
 def pinned(manifest: Manifest, files: Mapping[str, str]) -> Manifest:
     """The manifest with the digests of the files that were taken in, where it names none: they are checked at every load."""
     if manifest.steps:

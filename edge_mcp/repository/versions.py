@@ -123,6 +123,11 @@ class Versions:
             self._make()
             return stage(self.folder / STAGING, source, self.repository, extra)
 
+    def check_downgrade(self, staged: Staged, allowed: bool = False) -> None:
+        """Whether it may become active, asked before the work of proving it. Raises: DowngradeError."""
+        name = staged.entry.manifest.model.name
+        refuse_downgrade(name, staged.version.version, self.state().model(name), allowed)
+
     def commit(self, staged: Staged, allow_downgrade: bool = False) -> Entry:
         """Make a staged copy the active version; what was active stays until the next change.
 
@@ -153,7 +158,7 @@ class Versions:
 
         Raises: ConfigError (there is none), DowngradeError, ManifestError, ModelError.
         """
-        if self.kept(name, version) is None and (staged := self._staged_of(name, version)):
+        if self.kept(name, version) is None and (staged := self.staged_of(name, version)):
             return self.commit(staged, allow_downgrade)
         with self._writing() as state:
             model = state.model(name)
@@ -239,8 +244,8 @@ class Versions:
             return False
         return not os.path.lexists(self.repository / model.source.path)
 
-    def _staged_of(self, name: str, version: str) -> Staged | None:
-        """What was dropped in, if it is this version."""
+    def staged_of(self, name: str, version: str) -> Staged | None:
+        """A copy of what was dropped in, if it is this version. Raises: as `stage`."""
         sources, _ = dropped(self.repository, self.state().models)
         source = next((source for source in sources if source.name == name), None)
         if source is None:
