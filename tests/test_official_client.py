@@ -18,7 +18,7 @@ from tests.links import over_http, over_stdio, over_websocket, websocket
 from tests.processes import ROOT, serving
 
 FIXTURES = ROOT / "tests/fixtures"
-TOOLS = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file"]
+TOOLS = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file", "read_text"]
 
 
 def encoded(name: str) -> str:

@@ -8,7 +8,7 @@ from edge_mcp.engine.messages import Described, Signature, TensorSpec
 from edge_mcp.repository.signatures import Signatures
 from tests.cli.command import FIXTURES, ROOT, edge_mcp
 
-SHIPPED = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file"]
+SHIPPED = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file", "read_text"]
 
 
 def bare(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from mcp_types import CallToolResult, PromptReference
 from tests.processes import ROOT
 
 PICTURE = ROOT / "tests/fixtures/chelsea.png"
-TOOLS = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file"]
+TOOLS = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file", "read_text"]
 
 
 async def travel(client: Client, picture: Path = PICTURE) -> dict[str, Any]:
