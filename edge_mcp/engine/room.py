@@ -20,8 +20,8 @@ ROOM_S = 10.0
 _START_MB = 25.0
 _PACKAGES_MB = 20.0
 """What an engine, and the packages of a runtime, are expected to need before they were measured."""
-_RUNS_MB = 8.0
-"""What runs take besides what was measured in loads, such as decoded pictures."""
+_RUNS_MB = 12.0
+"""What runs take besides what was measured in loads, such as decoded pictures: kept free where it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ class Room:
                 return need
             if await self._one_less(model.key):
                 continue
-            if lacking <= 0 and not need.measured:
-                return need  # it was a guess: now there is as much room as there can be, and the load will tell
+            if lacking <= 0 and (not need.measured or over <= _RUNS_MB):
+                return need  # there is as much room as there can be; if it was a guess, the load will tell
             raise EngineError(
                 f"memory is short: {model.manifest.model.name} needs {need.total_mb:.0f} MB, and "
                 f"{max(0.0, need.total_mb - max(over, lacking)):.0f} MB are left",
@@ -160,7 +160,7 @@ class Room:
         name, total_mb = model.manifest.model.name, need.total_mb
         if need.measured:
             self._check_limit(model, need.model_mb)
-            if total_mb + _RUNS_MB > limits.budget_mb:
+            if total_mb > limits.budget_mb:
                 raise _too_large(name, need.model_mb, total_mb, limits.budget_mb)
         free_mb = limits.memory.available_mb() + self._used_mb(limits)
         if total_mb + limits.reserve_mb > free_mb:
@@ -216,7 +216,7 @@ class Room:
         while max(self._shortage(0, limits)) > 0 and (idle := self._residency.victim(busy=False, but=model.key)):
             await self.drop(idle)
         total_mb = self._used_mb(limits)
-        if total_mb + _RUNS_MB <= limits.budget_mb:
+        if total_mb <= limits.budget_mb:
             return
         await holder.drop(model.key)
         if self._residency.all() or self._holders.get(holder, set()) - {Path(model.manifest.model.file).suffix}:
@@ -241,7 +241,7 @@ class Room:
 
 def _too_large(name: str, model_mb: float, total_mb: float, budget_mb: float) -> ModelError:
     return ModelError(
-        f"{name} needs {total_mb + _RUNS_MB:.0f} MB with its engine ({model_mb:.0f} MB of it the model's own), but memory_mb "
+        f"{name} needs {total_mb:.0f} MB with its engine ({model_mb:.0f} MB of it the model's own), but memory_mb "
         f"allows {budget_mb:.0f} MB",
         "Raise memory_mb, or use a smaller model",
     )
