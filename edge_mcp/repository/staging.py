@@ -5,7 +5,8 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -73,6 +74,17 @@ def stage(area: Path, source: Dropped, repository: Path, extra: Mapping[str, byt
     entry = Entry(folder, pinned(manifest, files), bool(bare_file), version.digest, now, repository)
     in_repository = source.path.parent == repository
     return Staged(folder, lock, entry, version, now if in_repository else "", source.path.name if in_repository else "")
+
+
+@contextmanager
+def workspace(area: Path) -> Iterator[Path]:
+    """A folder of one's own in `area`, deleted afterwards."""
+    folder, lock = _new_folder(area)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def sweep(area: Path) -> None:

@@ -26,7 +26,7 @@ from edge_mcp.repository.kept import (
 )
 from edge_mcp.repository.manifest import read
 from edge_mcp.repository.sources import Dropped, dropped
-from edge_mcp.repository.staging import SourceChanged, Staged, pinned, stage, sweep
+from edge_mcp.repository.staging import SourceChanged, Staged, pinned, stage, sweep, workspace
 from edge_mcp.repository.state import (
     LOCK_WAIT_S,
     STATE_NAME,
@@ -123,6 +123,14 @@ class Versions:
             self._make()
             return stage(self.folder / STAGING, source, self.repository, extra)
 
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A folder to unpack in, on the same disk; deleted afterwards, at the latest at the next start."""
+        with told(self.folder):
+            self._make()
+            with workspace(self.folder / STAGING) as folder:
+                yield folder
+
     def check_downgrade(self, staged: Staged, allowed: bool = False) -> None:
         """Whether it may become active, asked before the work of proving it. Raises: DowngradeError."""
         name = staged.entry.manifest.model.name
@@ -142,7 +150,7 @@ class Versions:
                 source = Source(staged.source, staged.fingerprint) if staged.source else model.source
                 added = model.added or not staged.source
                 model = replace(activated(model, version), source=source, added=added, refused=None)
-                self._save(state, name, model)
+                delete_unknown(self.folder / VERSIONS, self._save(state, name, model))
                 return self._active(name, model)
         finally:
             staged.discard()
@@ -210,6 +218,8 @@ class Versions:
                 write_state(self.folder, state)
             delete_unknown(self.folder / VERSIONS, state)
             sweep(self.folder / STAGING)
+            for path in self.folder.glob(f"{STATE_NAME}.[0-9]*"):
+                path.unlink()
 
     def _adopted(self, state: State, sources: list[Dropped]) -> list[str]:
         """Take in the sources of models that are not served yet; what is wrong with them is remembered."""
@@ -299,8 +309,10 @@ class Versions:
         staged.folder.rename(target)
         sync_folder(target.parent)
 
-    def _save(self, state: State, name: str, model: Model) -> None:
-        write_state(self.folder, State({**state.models, name: model}))
+    def _save(self, state: State, name: str, model: Model) -> State:
+        changed = State({**state.models, name: model})
+        write_state(self.folder, changed)
+        return changed
 
     def _make(self) -> None:
         """The folders, and a note that keeps them out of the owner's git."""

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,8 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--sha256 {options.sha256} is no SHA-256", "Write 64 hex digits")
     config = load(options.config, {"models": options.models})
     versions = target(config)
-    with tempfile.TemporaryDirectory(prefix="edge-mcp-") as work:
-        staged = _staged(options, versions, Path(work))
+    with versions.workspace() as work:
+        staged = _staged(options, versions, work)
     _check_digest(staged, options.sha256.lower())
     entry = take_in(config, versions, staged, options.allow_downgrade, options.debug)
     say(entry, "added", versions.repository)
