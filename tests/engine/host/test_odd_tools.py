@@ -1,6 +1,7 @@
 """Odd files as bare tools: what the schema says, what is asked, what is answered."""
 
 import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pytest
+from PIL import Image
 
 from edge_mcp.engine.host.served import ServedModel, describe
 from edge_mcp.engine.messages import Item, ModelSpec
 from edge_mcp.errors import ModelError
+from edge_mcp.repository.inputs import ImageInput
 from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.outputs import SoftmaxOutput
 from edge_mcp.repository.sections import ModelSection, ToolSection
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.results import output_schema
@@ -130,3 +134,28 @@ def test_the_signature_that_the_manifest_names(tmp_path: Path) -> None:
     assert Tool(tmp_path, content, ".tflite")({"p": [[1, 2]], "q": [[3, 4]]})["r"]["data"] == [[4, 6]]
     with pytest.raises(ModelError, match=r"has no signature 'three'. Its signatures, for model.signature: 'one', 'two'"):
         Tool(tmp_path, content, ".tflite", "three")
+
+
+def test_what_is_left_open_is_checked_when_it_comes(tmp_path: Path) -> None:
+    """The file says neither how many scores there are nor, with an unknown rank, anything of them."""
+    for number, (outputs, labels, said) in enumerate(
+        [(("N", "C"), "a\nb\nc\n", ""), (None, "a\nb\nc\n", ""), (("N", "C"), "a\nb\n", "came with the shape [1, 3], but")]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        flat = graph([node("Flatten", ["x"], ["y"])], [value("x", FLOAT, ("N", 1, 1, "C"))], [value("y", FLOAT, outputs)])
+        (folder / "odd.onnx").write_bytes(model(flat))
+        (folder / "labels.txt").write_text(labels)
+        manifest = Manifest(
+            ModelSection("odd", "1.0.0", "odd.onnx"),
+            ToolSection("odd"),
+            ImageInput((1, 1)),
+            SoftmaxOutput("labels.txt", activation="none"),
+        )
+        served = ServedModel.load(ModelSpec("odd", str(folder), manifest, input_schema(manifest, None)))
+        buffer = io.BytesIO()
+        Image.new("RGB", (4, 4), (1, 0, 0)).save(buffer, "PNG")
+        item = Item(json.dumps({"image": base64.b64encode(buffer.getvalue()).decode()}).encode())
+        outcome = served.run([item], lambda stage: None)[0][0]
+        assert said in outcome.error
+        assert bool(said) == bool(outcome.error)

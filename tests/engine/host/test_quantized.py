@@ -106,7 +106,11 @@ def test_the_signature_says_it(tmp_path: Path) -> None:
         ({"dtype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}, [-8, -6, -4, -2]),
         ({"dtype": "float64", "shape": [1, 4], "data": [[1, 2, 3, 4]]}, [-8, -6, -4, -2]),
         (
-            {"dtype": "FP32", "shape": [1, 4], "data": base64.b64encode(np.array([0, 1, np.inf, -np.inf], "<f4").tobytes()).decode()},
+            {
+                "dtype": "FP32",
+                "shape": [1, 4],
+                "data": base64.b64encode(np.array([0, 1, np.inf, -np.inf], "<f4").tobytes()).decode(),
+            },
             [-10, -8, 127, -128],
         ),
     ],
