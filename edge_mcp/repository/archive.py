@@ -70,9 +70,9 @@ def pack(entries: Iterable[Entry], target: IO[bytes]) -> Index:
 def unpack(source: Path, folder: Path) -> Index:
     """Unpack every model into a folder of its name in `folder`, verified. Raises: ModelError, OSError (no room)."""
     try:
-        with _open(source) as file:
-            _check_end(file, source)
-            with zipfile.ZipFile(file) as archive:
+        with _open(source) as opened:
+            _check_end(opened, source)
+            with zipfile.ZipFile(opened) as archive:
                 index, members = _checked(archive, source)
                 for name, model in index.models.items():
                     (folder / name).mkdir()
@@ -176,10 +176,10 @@ def _names(entry: Entry) -> list[str]:
     return names
 
 
-def _open(path: Path) -> io.BufferedReader:
+def _open(path: Path) -> io.FileIO:
     """Raises: ModelError."""
     try:
-        file = io.BufferedReader(io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)))
+        file = io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}", "It has to be a plain file") from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
