@@ -10,7 +10,6 @@ import msgspec
 import edge_mcp
 from edge_mcp.context import Context
 from edge_mcp.measurements import Measurements
-from edge_mcp.repository.outputs import RawOutput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
 from edge_mcp.resources import probe
@@ -82,7 +81,7 @@ class DeviceResources:
     def _card(self, entry: Entry) -> dict[str, Any]:
         manifest, described = entry.manifest, self._signatures.get(entry.file, entry.manifest.model.signature)
         name, output = manifest.model.name, manifest.output
-        limits = {} if isinstance(output, RawOutput) else {"threshold": output.threshold, "max_results": output.max_results}
+        limits = {key: getattr(output, key) for key in ("threshold", "max_results") if hasattr(output, key)}
         return {
             "name": name,
             "version": manifest.model.version,

@@ -4,9 +4,10 @@ from typing import Any
 
 from edge_mcp.engine.messages import Signature, TensorSpec
 from edge_mcp.engine.naming import argument_names
-from edge_mcp.repository.inputs import BytesInput, ImageInput, TensorInput, TextInput
+from edge_mcp.repository.inputs import AudioInput, BytesInput, ImageInput, TensorInput, TextInput
 from edge_mcp.repository.manifest import Manifest
-from edge_mcp.repository.outputs import CtcOutput, RawOutput
+from edge_mcp.repository.outputs import CtcOutput, RawOutput, SpeechOutput, WakeWordOutput
+from edge_mcp.tools.sound import AUDIO, sound_arguments
 
 _ENCODING = {
     "enum": ["base64", "list"],
@@ -40,6 +41,8 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
                 "contentEncoding": "base64",
                 "description": "The bytes: base64, a data: URI, or a file: URI or path that the server may read.",
             }
+        case AudioInput():
+            properties["audio"] = AUDIO
         case TensorInput():
             inputs = signature.inputs if signature else ()
             for name, spec in zip(argument_names(inputs), inputs, strict=True):
@@ -63,6 +66,8 @@ def _limits(manifest: Manifest) -> dict[str, Any]:
     """What results are wanted. In a pipeline that is for the first step to know, but for text: whoever reads it scores it."""
     last = manifest.parts[-1].output
     scoring = last if isinstance(last, CtcOutput) else manifest.output
+    if isinstance(scoring, SpeechOutput | WakeWordOutput):
+        return sound_arguments(scoring)
     limits: dict[str, Any] = {}
     if not isinstance(scoring, RawOutput):
         limits["threshold"] = {
@@ -72,7 +77,7 @@ def _limits(manifest: Manifest) -> dict[str, Any]:
             "default": scoring.threshold,
             "description": "Leave out what scores below this.",
         }
-    if not isinstance(manifest.output, RawOutput | CtcOutput):
+    if not isinstance(manifest.output, RawOutput | CtcOutput | SpeechOutput | WakeWordOutput):
         limits["max_results"] = {
             "type": "integer",
             "minimum": 1,

@@ -1,7 +1,7 @@
 """A model as a tool."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,11 +12,12 @@ from edge_mcp.engine.messages import Item, ModelSpec, Signature
 from edge_mcp.errors import ConnectionClosed
 from edge_mcp.measurements import Measurements
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
-from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.inputs import AudioInput, TensorInput
 from edge_mcp.repository.store import Entry
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.base import TaskUse
 from edge_mcp.tools.results import output_schema
+from edge_mcp.tools.turns import Turns
 
 if TYPE_CHECKING:  # who has no sensors needs nothing of them
     from edge_mcp.tools.sensing import Sensing
@@ -57,6 +58,8 @@ class ModelTool:
         self._engine = engine
         self._measured = measured or Measurements()
         self._sensing = sensing
+        self._listens = isinstance(manifest.input, AudioInput)
+        self._turns = Turns()
         self._scales = isinstance(manifest.input, TensorInput)
 
     def task_use(self, arguments: bytes) -> TaskUse:
@@ -79,6 +82,10 @@ class ModelTool:
 
     async def call(self, arguments: bytes, context: Context) -> ToolResult:
         """See Tool."""
+        async with self._turns.of(context.peer.owner, arguments) if self._listens else nullcontext():
+            return await self._call(arguments, context)
+
+    async def _call(self, arguments: bytes, context: Context) -> ToolResult:
         name = self.spec.key
         await self.prepare(arguments, context)  # no model is loaded for what is not allowed
         if not self._engine.is_ready(self.spec):
@@ -86,9 +93,10 @@ class ModelTool:
             await self._engine.load(self.spec)
         attached = await self._sensing.attached(arguments, context) if self._sensing else {}
         await context.progress(1, 2, f"running {name}")
-        teller = _Teller(name, context)
+        teller = _Teller(name, "seconds of sound" if self._listens else "rows", context)
+        item = Item(arguments, roots=context.peer.roots, attached=attached, owner=context.peer.owner)
         try:
-            ran = await self._engine.run(self.spec, [Item(arguments, roots=context.peer.roots, attached=attached)], teller.tell)
+            ran = await self._engine.run(self.spec, [item], teller.tell)
         finally:
             await teller.finish()
         outcome = ran.outcomes[0]
@@ -100,15 +108,16 @@ class ModelTool:
 class _Teller:
     """Reports how far a long run is, one report at a time: what comes while one is on its way is left out."""
 
-    def __init__(self, name: str, context: Context) -> None:
+    def __init__(self, name: str, unit: str, context: Context) -> None:
         self._name = name
+        self._unit = unit
         self._context = context
         self._telling: asyncio.Task[None] | None = None
 
     def tell(self, done: int, total: int) -> None:
         """See engine.client.Tell."""
         if self._telling is None or self._telling.done():
-            message = f"running {self._name}: {done} of {total} rows"
+            message = f"running {self._name}: {done} of {total} {self._unit}"
             self._telling = asyncio.create_task(self._report(1 + done / total, message))
 
     async def finish(self) -> None:
