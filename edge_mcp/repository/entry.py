@@ -66,15 +66,22 @@ def in_place(path: Path) -> Entry | None:
     return None
 
 
-def derived(file: Path) -> Manifest:
-    """The manifest of a bare model file: a tensor tool named after it."""
-    tool = re.sub(r"[^A-Za-z0-9_-]+", "_", file.stem)[:64].strip("_") or "model"
+def derived(file: Path, name: str = "") -> Manifest:
+    """The manifest of a bare model file: a tensor tool named after it. `name` is what `bare_name` said where it was found."""
+    name = name or bare_name(file)
+    ending = "_tflite" if name == f"{_plain_name(file)}-tflite" else ""
+    tool = (re.sub(r"[^A-Za-z0-9_-]+", "_", file.stem)[: 64 - len(ending)].strip("_") or "model") + ending
     description = f"Runs the model {file.name} on tensors: one argument for each of its inputs."
-    return Manifest(ModelSection(bare_name(file), "0.0.0", file.name), ToolSection(tool, file.stem, description))
+    return Manifest(ModelSection(name, "0.0.0", file.name), ToolSection(tool, file.stem, description))
 
 
 def bare_name(file: Path) -> str:
-    """What the model in a file without a manifest is called."""
+    """What the model in a file without a manifest is called: of one network in both formats, each has a name of its own."""
+    twin = file.suffix == ".tflite" and file.with_suffix(".onnx").is_file()
+    return _plain_name(file) + ("-tflite" if twin else "")
+
+
+def _plain_name(file: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-") or "model"
 
 

@@ -100,7 +100,7 @@ def _found(path: Path) -> Iterator[Version]:
         try:
             files = _files(folder)
             bare_file = "" if MANIFEST_NAME in files else _bare(folder, files)
-            manifest = derived(folder / bare_file) if bare_file else read(folder, path.name)
+            manifest = derived(folder / bare_file, path.name) if bare_file else read(folder, path.name)
         except (OSError, EdgeError):
             continue
         version = Version(manifest.model.version, digest_of(files), files, bare_file)

@@ -239,7 +239,7 @@ def _written(path: Path, content: bytes) -> str:
 def _verified(folder: Path, source: Dropped, files: Mapping[str, str]) -> tuple[Manifest, str]:
     """The manifest of the copy, and the model file of a bare one. Raises: ManifestError, ModelError."""
     bare = source.bare and MANIFEST_NAME not in files
-    manifest = derived(folder / source.path.name) if bare else read(folder, source.name, source.path)
+    manifest = derived(folder / source.path.name, source.name) if bare else read(folder, source.name, source.path)
     if manifest.model.name != source.name:
         raise ManifestError(f"{source.path}: the model is called {manifest.model.name!r} and not {source.name!r}")
     for part in manifest.parts:

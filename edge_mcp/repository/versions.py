@@ -290,7 +290,7 @@ class Versions:
     def _entry(self, name: str, version: Version) -> Entry:
         """Raises: ManifestError, ModelError."""
         folder = self.folder / VERSIONS / name / version.folder
-        manifest = derived(folder / version.bare_file) if version.bare_file else read(folder, name)
+        manifest = derived(folder / version.bare_file, name) if version.bare_file else read(folder, name)
         entry = Entry(folder, pinned(manifest, version.files), bool(version.bare_file), version.digest, "", self.repository)
         if not entry.file.is_file():
             raise ModelError(f"{entry.file} is missing", "Add the model again")

@@ -80,6 +80,17 @@ def test_a_bare_file_gives_a_valid_tool_name(file: str, tool: str, name: str) ->
     assert (manifest.tool.name, manifest.model.name, manifest.model.file) == (tool, name, file)
 
 
+def test_one_network_in_both_formats_is_two_tools(tmp_path: Path) -> None:
+    for name in ("a_b.onnx", "a_b.tflite", "c.tflite", f"{'x' * 70}.onnx", f"{'x' * 70}.tflite"):
+        (tmp_path / name).write_bytes(b"")
+    files = sorted(tmp_path.iterdir())
+    tools = [derived(file).tool.name for file in files]
+    assert tools == ["a_b", "a_b_tflite", "c", "x" * 64, "x" * 57 + "_tflite"]
+    assert [derived(file).model.name for file in files[:3]] == ["a-b", "a-b-tflite", "c"]
+    # A copy of it, which has no twin beside, goes by the name it was found by
+    assert derived(Path("/away/a_b.tflite"), "a-b-tflite") == derived(tmp_path / "a_b.tflite")
+
+
 def test_a_signature_is_forgotten_when_its_file_changes(tmp_path: Path) -> None:
     file, signatures = tmp_path / "m.onnx", Signatures(tmp_path / "signatures")
     file.write_bytes(b"one")
