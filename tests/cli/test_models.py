@@ -8,7 +8,16 @@ from edge_mcp.engine.messages import Described, Signature, TensorSpec
 from edge_mcp.repository.signatures import Signatures
 from tests.cli.command import FIXTURES, ROOT, edge_mcp
 
-SHIPPED = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file", "read_text"]
+SHIPPED = [
+    "classify_image",
+    "detect_faces",
+    "detect_language",
+    "detect_objects",
+    "detect_speech",
+    "detect_wake_word",
+    "identify_file",
+    "read_text",
+]
 
 
 def bare(folder: Path) -> Path:
@@ -19,7 +28,7 @@ def bare(folder: Path) -> Path:
 def test_the_models_that_ship_are_listed_with_licence_size_and_file() -> None:
     ran = edge_mcp("models", EDGE_MCP_MODELS=str(ROOT / "models"))
     header, *rows = [line.split() for line in ran.out.splitlines()]
-    assert header == ["tool", "model", "version", "licence", "size", "file"]
+    assert header == ["tool", "model", "version", "kept", "licence", "size", "from", "file"]
     assert [row[0] for row in rows] == SHIPPED
     assert all(Path(row[-1]).is_file() for row in rows)
     assert (ran.status, ran.err) == (0, "")

@@ -14,8 +14,9 @@ from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, table
 from edge_mcp.config import cache_folder, load
 from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.origin import Origin, origin
 from edge_mcp.repository.signatures import Signatures
-from edge_mcp.repository.store import Entry, Store, scan
+from edge_mcp.repository.store import Entry, Store, look
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.results import output_schema
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """List or show. Raises: EdgeError."""
     logging.basicConfig(format="edge-mcp: %(message)s")
     config = load(options.config, {"models": options.models})
-    store = scan(config.model_folders())
+    store = look(config.model_folders())
     for problem in store.problems:
         print(f"edge-mcp: {printable(problem)}", file=sys.stderr)
     if options.action == "show":
@@ -57,29 +58,32 @@ def _list(store: Store, as_json: bool) -> int:
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
-    model = entry.manifest.model
+    model, about = entry.manifest.model, origin(entry)
     return {
         "tool": entry.manifest.tool.name,
         "model": model.name,
         "version": model.version,
+        "kept": list(about.kept),
         "license": model.license,
         "size": _bytes(entry.file),
+        "from": about.how,
         "file": str(entry.file),
     }
 
 
 def _row(entry: Entry) -> dict[str, Any]:
     summary = _summary(entry)
-    return {{"license": "licence"}.get(key, key): value for key, value in summary.items()} | {"size": _human(summary["size"])}
+    shown = {"size": _human(summary["size"]), "kept": ", ".join(summary["kept"]) or "-"}
+    return {{"license": "licence"}.get(key, key): shown.get(key, value) for key, value in summary.items()}
 
 
 def _show(entry: Entry, as_json: bool) -> int:
     manifest = entry.manifest
-    remembered = Signatures(cache_folder() / "signatures").get(entry.file)
+    remembered = Signatures(cache_folder() / "signatures").get(entry.file, manifest.model.signature)
     signature = remembered.signature if remembered else None
     known = signature is not None or not isinstance(manifest.input, TensorInput)
     schema = input_schema(manifest, signature)
-    sections: dict[str, Any] = {**msgspec.to_builtins(manifest), "file": _file(entry)}
+    sections: dict[str, Any] = {**msgspec.to_builtins(manifest), "file": _file(entry), "repository": _origin(origin(entry))}
     if as_json:
         schemas = {"inputSchema": schema if known else None, "outputSchema": output_schema(manifest)}
         print_json({**sections, **schemas, "signature": msgspec.to_builtins(signature)})
@@ -98,6 +102,13 @@ def _show(entry: Entry, as_json: bool) -> int:
         else "They stand in the model file. Start edge-mcp serve once, which reads and remembers them."
     )
     return 0
+
+
+def _origin(about: Origin) -> dict[str, Any]:
+    """Where the model comes from, and what else there is of it; what does not apply is left out."""
+    found: dict[str, Any] = {"from": about.how, "source": about.source, "kept": list(about.kept), "highest": about.highest}
+    found |= {"refused": about.refused, "waiting": about.waiting}
+    return {key: value for key, value in found.items() if value}
 
 
 def _file(entry: Entry) -> dict[str, Any]:
