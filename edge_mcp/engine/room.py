@@ -196,10 +196,10 @@ class Room:
         now); then it was unloaded."""
         suffix = Path(model.manifest.model.file).suffix
         there = self._holders.setdefault(holder, set())
-        first = suffix not in there
+        first, fresh = suffix not in there, not there
         if loaded.imported_mb > 0:
             self._packages_mb[suffix] = max(loaded.imported_mb, self._packages_mb.get(suffix, 0.0) if not first else 0.0)
-        if not there:
+        if fresh:
             self._start_mb = loaded.start_mb or self._start_mb
         there.add(suffix)
         if 0 < model.manifest.resources.memory_mb < loaded.memory_mb:
@@ -209,17 +209,18 @@ class Room:
                 raise NotStarted(f"{model.key} is measured once more")
             self._check_limit(model, loaded.memory_mb)
         if self._limits is not None:
-            await self._judge_all(model, holder, loaded, self._limits)
+            await self._judge_all(model, holder, loaded, self._limits, fresh)
 
-    async def _judge_all(self, model: ModelSpec, holder: Holder, loaded: Loaded, limits: Limits) -> None:
-        """More was needed than expected: idle models go, or else the new one."""
+    async def _judge_all(self, model: ModelSpec, holder: Holder, loaded: Loaded, limits: Limits, fresh: bool) -> None:
+        """More was needed than expected: idle models go, or else the new one. It is too large if it does not even fit a `fresh`
+        engine that nothing else was ever loaded into."""
         while max(self._shortage(0, limits)) > 0 and (idle := self._residency.victim(busy=False, but=model.key)):
             await self.drop(idle)
         total_mb = self._used_mb(limits)
         if total_mb <= limits.budget_mb:
             return
         await holder.drop(model.key)
-        if self._residency.all() or self._holders.get(holder, set()) - {Path(model.manifest.model.file).suffix}:
+        if self._residency.all() or not fresh:
             raise NotStarted(f"{model.key} needs {loaded.memory_mb:.0f} MB, more than was expected")
         raise _too_large(model.manifest.model.name, loaded.memory_mb, total_mb, limits.budget_mb)
 
