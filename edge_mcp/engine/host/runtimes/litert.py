@@ -14,6 +14,7 @@ from edge_mcp.engine.host.runtimes.base import Array, RuntimeOptions, Value
 from edge_mcp.engine.host.runtimes.checks import check_signature, check_tensors, has_dynamic_batch, one_line, shown
 from edge_mcp.engine.host.runtimes.litert_details import (
     Details,
+    check_packed,
     chosen_signature,
     main_details,
     may_keep_state,
@@ -55,6 +56,7 @@ class LitertModel:
             raise self._unloadable(error) from error  # a signature that names tensors which are not there
         self.inputs: Sequence[TensorSpec] = specs(path.name, inputs, "input")
         self.outputs: Sequence[TensorSpec] = specs(path.name, outputs, "output")
+        check_packed(path, inputs, outputs)
         check_signature(path.name, self.inputs, self.outputs)  # before memory is taken for them
         self._input_index = {name: int(detail["index"]) for name, detail in inputs.items()}
         self._output_index = {name: int(detail["index"]) for name, detail in outputs.items()}
