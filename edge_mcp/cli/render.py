@@ -17,7 +17,7 @@ def rendered(result: Mapping[str, Any]) -> str:
             tables.append(table(value))
         elif isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
             tables.append(table([{name: key, **item} for key, item in value.items()]))
-        elif isinstance(value, list | dict) and not value:
+        elif isinstance(value, list | dict | str) and not value:
             lines.append(f"{printable(name)}: nothing found")
         elif isinstance(value, str) and "\n" in value:
             texts.append("\n".join([f"{printable(name)}:", *(f"  {printable(line)}" for line in value.splitlines())]))

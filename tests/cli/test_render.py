@@ -32,6 +32,7 @@ def test_detections_become_a_table_with_percentages_and_boxes() -> None:
 
 def test_nothing_found_is_said() -> None:
     assert rendered({"faces": [], "inference_ms": 3.0}) == "faces: nothing found\ninference_ms: 3"
+    assert rendered({"text": ""}) == "text: nothing found"
 
 
 def test_what_is_nested_deeper_is_counted() -> None:
