@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edge_mcp.engine.messages import Signature, TensorSpec
+from edge_mcp.engine.messages import Quantization, Signature, TensorSpec
 from edge_mcp.engine.naming import argument_names
 from edge_mcp.repository.inputs import AudioInput, BytesInput, ImageInput, TensorInput, TextInput
 from edge_mcp.repository.manifest import Manifest
@@ -88,13 +88,19 @@ def _limits(manifest: Manifest) -> dict[str, Any]:
     return limits
 
 
+def _meaning(quantization: Quantization) -> str:
+    if len(quantization.scale) > 1:
+        return f"by a scale for each index of dimension {quantization.axis}"
+    return f"{quantization.scale[0]:.6g} * (integer - {quantization.zero_point[0]})"
+
+
 def _tensor_argument(name: str, spec: TensorSpec) -> dict[str, Any]:
     shape = "any shape" if spec.any_rank else f"shape {list(spec.shape[:_MAX_SHAPE])} (-1: any)"
     words = f"{spec.datatype} tensor of {shape}: a nested list, or {{dtype, shape, data}}."
     if name != spec.name:
         words = f"The model's input {spec.name[:_MAX_NAME]!r}. {words}"
     if spec.quantization:
-        words += " Its integers stand for reals; an FP32 tensor, or a list with fractions, is quantized."
+        words += f" Its integers stand for reals, {_meaning(spec.quantization)}; FP32, or a list with fractions, is quantized."
     return {
         "description": words,
         "anyOf": [
