@@ -88,10 +88,7 @@ class App:
             from edge_mcp.resources.sensors import SensorResources
 
             resources.insert(0, SensorResources(access))
-            named = ", ".join(sensor.uri for sensor in access.sensors.all)
-            instructions = (
-                f"{instructions} Sensors of this device, as resources and as pictures or sounds in arguments: {named}."
-            )
+            instructions = f"{instructions} {access.sensors.sentence}".strip()
         if store is not None:
             signatures = Signatures(cache_folder() / "signatures")
             device = DeviceResources(store, self._engine, signatures, measured)

@@ -35,7 +35,7 @@ class SensorAccess:
         self.sensors = sensors
         self._consent = consent
         self._clock = clock
-        self._given: OrderedDict[tuple[object, str], tuple[Peer, float]] = OrderedDict()
+        self._given: OrderedDict[tuple[object, str], float] = OrderedDict()  # and until when
         self._asking: WeakValueDictionary[tuple[object, str], asyncio.Lock] = WeakValueDictionary()
 
     async def read(self, sensor: Sensor, context: Context, purpose: str) -> Snapshot:
@@ -66,24 +66,19 @@ class SensorAccess:
         book = (_identity(context.peer), sensor.name)
         lock = self._asking.get(book) or self._asking.setdefault(book, asyncio.Lock())
         async with lock:  # two calls at once are one question
-            if self._has(book):
+            if self._clock() < self._given.get(book, 0.0):
                 return
             action = (await context.ask({key: asked}))[key].get("action")
             if action != "accept":
                 self._refuse(sensor, context, purpose, "the user does not allow it", "Do without, or ask the user first")
-            self._keep(book, context.peer)
+            self._keep(book, self._clock() + PASSING_S if context.peer.passing else float("inf"))
 
     def _refuse(self, sensor: Sensor, context: Context, purpose: str, why: str, hint: str) -> None:
         logger.info("%s was refused for %s of %s: %s", sensor.uri, purpose, _who(context.peer), why)
         raise RefusedError(f"{sensor.uri} is not read: {why}", hint)
 
-    def _has(self, book: tuple[object, str]) -> bool:
-        peer, until = self._given.get(book, (None, 0.0))
-        return peer is not None and self._clock() < until
-
-    def _keep(self, book: tuple[object, str], peer: Peer) -> None:
-        # The peer is kept too, so that no other one gets its identity.
-        self._given[book] = (peer, self._clock() + PASSING_S if peer.passing else float("inf"))
+    def _keep(self, book: tuple[object, str], until: float) -> None:
+        self._given[book] = until
         self._given.move_to_end(book)
         while len(self._given) > REMEMBERED:
             self._given.popitem(last=False)
@@ -91,7 +86,7 @@ class SensorAccess:
 
 def _identity(peer: Peer) -> object:
     """The connection; or, for requests that each are one of their own, where they come from and who they proved to be."""
-    return (peer.address, peer.principal) if peer.passing else id(peer)
+    return (peer.address, peer.principal) if peer.passing else peer.number
 
 
 def _who(peer: Peer) -> str:

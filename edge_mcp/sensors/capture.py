@@ -53,6 +53,12 @@ class Sensors:
         return tuple(self._sensors.values())
 
     @property
+    def sentence(self) -> str:
+        """What a language model should know of them."""
+        named = ", ".join(sensor.uri for sensor in self._sensors.values())
+        return f"Sensors of this device, to be read as resources or named as pictures or sounds in arguments: {named}."
+
+    @property
     def pictures(self) -> tuple[str, ...]:
         """The URIs of those that can give a picture."""
         return tuple(sensor.uri for sensor in self._sensors.values() if sensor.media in ("", "image"))
@@ -158,6 +164,7 @@ def _failed(sensor: Sensor, program: str, output: Output) -> SensorError:
         if said:
             message, _, hint = said.partition(". ")
             return SensorError(message, hint)
+        program = f"the {sensor.kind}'s library"
     how = f"ended with status {output.status}" if output.status > 0 else f"was ended by signal {-output.status}"
     if lines:
         logger.warning("%s: %s", sensor.uri, lines[-1][:500])

@@ -34,7 +34,8 @@ class Files:
     def _next(self) -> bytes:
         """The file after the last one in the order of their names; after the last of all the first."""
         try:
-            names = sorted(entry.name for entry in os.scandir(self._path) if _is_medium(entry))
+            with os.scandir(self._path) as entries:
+                names = sorted(entry.name for entry in entries if _is_medium(entry))
         except OSError as error:
             raise SensorError(f"the folder {self._path} cannot be read: {error.strerror}", "Correct its path") from error
         if not names:
