@@ -4,6 +4,7 @@ The same models always give the same file. What is read is not believed: sizes a
 are plain, and what is not in the index, or differs from it, is refused.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -82,7 +83,9 @@ def unpack(source: Path, folder: Path) -> Index:
                             actual, size = _copy(packed, copy, info.file_size)
                         if actual != digest or size != info.file_size:
                             raise ModelError(f"{source.name} is damaged: {name}/{file} is not what was packed", "Copy it again")
-    except _DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
+            raise
         raise ModelError(f"{source.name} is damaged, or no archive of models: {error}", "Copy it again") from error
     return index
 

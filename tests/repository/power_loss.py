@@ -101,6 +101,7 @@ def found(folder: Path) -> dict[str, Any]:
 
 def run_dying(operation: Callable[[Path], None], folder: Path, before: int) -> bool:
     """Whether the operation got to its end in a process that dies before a change of the disk."""
+    sys.stdout.flush()
     child = os.fork()
     if child == 0:
         count = 0
@@ -118,9 +119,9 @@ def run_dying(operation: Callable[[Path], None], folder: Path, before: int) -> b
 
         sync = os.fsync
 
-        def fsync(descriptor: int) -> None:
+        def fsync(fd: Any) -> None:
             step()
-            sync(descriptor)
+            sync(fd)
 
         os.fsync = fsync
         sys.addaudithook(audit)
@@ -150,7 +151,7 @@ def main() -> None:
         entries, problems = Versions(folder).entries()
         left = [path.name for path in (folder / ".edge-mcp/staging").iterdir()]
         again = {"served": [entry.manifest.model.version for entry in entries], "problems": problems, "left": left}
-        print(json.dumps({"before": before, "done": done, "after": after, "again": again}), flush=True)
+        sys.stdout.write(json.dumps({"before": before, "done": done, "after": after, "again": again}) + "\n")
         shutil.rmtree(place)
 
 

@@ -22,6 +22,7 @@ name = "{tool}"
 def model(folder: Path, name: str, tool: str) -> None:
     (folder / name).mkdir(parents=True)
     (folder / name / "model.toml").write_text(MANIFEST.format(name=name, tool=tool))
+    (folder / name / "m.onnx").write_bytes(name.encode())
 
 
 def test_models_are_listed_by_tool_whatever_their_folders_are_called(tmp_path: Path) -> None:
@@ -42,12 +43,20 @@ def test_what_is_no_model_is_passed_over(tmp_path: Path) -> None:
     assert scan([tmp_path]).entries == ()
 
 
-def test_of_two_with_one_name_the_first_counts_and_the_other_is_a_problem(tmp_path: Path) -> None:
+def test_of_models_with_one_name_in_two_folders_the_first_counts_and_that_is_no_problem(tmp_path: Path) -> None:
     model(tmp_path / "one", "a", "tool")
     model(tmp_path / "two", "a", "other")
-    model(tmp_path / "two", "b", "tool")
     found = scan([tmp_path / "one", tmp_path / "two"])
-    assert [entry.folder for entry in found.entries] == [tmp_path / "one" / "a"]
+    assert [(entry.repository, entry.manifest.tool.name) for entry in found.entries] == [(tmp_path / "one", "tool")]
+    assert found.problems == ()
+
+
+def test_of_two_tools_with_one_name_the_first_counts_and_the_other_is_a_problem(tmp_path: Path) -> None:
+    model(tmp_path / "one", "a", "tool")
+    model(tmp_path / "two", "b", "tool")
+    (tmp_path / "two" / "b.onnx").write_bytes(b"x")
+    found = scan([tmp_path / "one", tmp_path / "two"])
+    assert [entry.manifest.model.name for entry in found.entries] == ["a"]
     assert len(found.problems) == 2
     assert all("Rename one of them" in problem for problem in found.problems)
 
