@@ -132,14 +132,17 @@ class Recurrent:
         if not sound.stream:
             self._listen(self._begin(), job, True, report, {})
             return
-        with self._streams.using(job.item.owner, sound.stream, sound.end) as (listening, is_new):
+        with self._streams.using(job.item.owner, sound.stream) as use:
             if sound.clip is not None:
-                listening.join(sound.clip)
-            about = {"name": sound.stream, "new": is_new}
+                use.keep = True  # what cannot be joined leaves it as it was
+                use.state.join(sound.clip)
+                use.keep = False
+            about = {"name": sound.stream, "new": use.is_new}
             try:
-                self._listen(listening, job, sound.end, report, about)
+                self._listen(use.state, job, sound.end, report, about)
             except (EdgeError, MemoryError) as error:
                 raise ModelError(f"{error}. The stream {sound.stream} is closed", "Its next call begins it anew") from error
+            use.keep = not sound.end
 
     def _listen(self, listening: Listening, job: Job, end: bool, report: Report, about: Mapping[str, object]) -> None:
         sound: Sound = job.prepared.source

@@ -27,6 +27,15 @@ class _Entry(Generic[State]):
         self.gone = False
 
 
+class Use(Generic[State]):
+    """One call's use of a stream: what is kept of it, and whether it begins here. It is forgotten afterwards unless `keep`."""
+
+    def __init__(self, state: State, is_new: bool) -> None:
+        self.state = state
+        self.is_new = is_new
+        self.keep = False
+
+
 class Streams(Generic[State]):
     """The streams of one model; safe to use from every lane.
 
@@ -54,22 +63,19 @@ class Streams(Generic[State]):
         return len(self._entries)
 
     @contextmanager
-    def using(self, owner: str, name: str, end: bool = False) -> Iterator[tuple[State, bool]]:
-        """The state of a stream, and whether it is new; one call at a time has it, others wait.
-
-        It is forgotten afterwards if that is its `end`, or if this fails: nobody knows then how far the state had come.
-        """
+    def using(self, owner: str, name: str) -> Iterator[Use[State]]:
+        """A stream, made if there is none; one call at a time has it, others wait."""
         key = (owner, name)
         entry = self._turn(key)
-        kept = False
+        use: Use[State] | None = None
         try:
             is_new = entry.state is None
             if entry.state is None:
                 entry.state = self._make()
-            yield entry.state, is_new
-            kept = not end
+            use = Use(entry.state, is_new)
+            yield use
         finally:
-            self._leave(key, entry, kept)
+            self._leave(key, entry, use is not None and use.keep)
 
     def clear(self) -> None:
         """Forget all streams."""

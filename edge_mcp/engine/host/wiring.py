@@ -32,13 +32,13 @@ class Wiring:
                     raise ModelError(f"the model has no {what} {shown(name)}", f"Its {what}s: {_listed(known.values())}")
         fed = {*config.state, *config.constants}
         sound = [given[config.input]] if config.input else [spec for spec in inputs if spec.name not in fed]
-        self._input = _only(sound, "input that nothing else feeds", "input.input", inputs)
+        self._input = _only(sound, "inputs that nothing else feeds", "input.input", inputs)
         left = set(given) - {self._input.name} - fed
         if left:
             raise ModelError(f"nothing feeds the input {shown(min(left))}", "Name it in input.state or input.constants")
         states = set(config.state.values())
         score = [answered[scores]] if scores else [spec for spec in outputs if spec.name not in states]
-        self._score = _only(score, "output that is no state", "output.scores", outputs).name
+        self._score = _only(score, "outputs that are no state", "output.scores", outputs).name
         self._shape = _shape(self._input, size)
         self._zeros = {name: _zeros(given[name], answered[source]) for name, source in config.state.items()}
         self._sources = dict(config.state)

@@ -60,6 +60,7 @@ class Clip:
         self._raw = raw if sniffed(data) is None else None
         self._max_seconds = max_seconds
         if raw is not None and self._raw is not None:
+            _check_bounds(raw.rate, raw.channels)
             _check_raw(data, raw)
         with self._opened() as file:
             self._kind: str = file.format
@@ -108,10 +109,7 @@ class Clip:
     def _check(self, subtype: str, raw: RawFormat | None) -> None:
         if self._raw is None and subtype not in _SUBTYPES.get(self._kind, ()):
             raise ArgumentError(f"{self._kind} with {subtype} is not read", _WAYS)
-        if not MIN_RATE <= self.rate <= MAX_RATE:
-            raise ArgumentError(f"the sound has {self.rate} samples a second", f"From {MIN_RATE} to {MAX_RATE} are taken")
-        if not 1 <= self.channels <= MAX_CHANNELS:
-            raise ArgumentError(f"the sound has {self.channels} channels", f"At most {MAX_CHANNELS} are taken")
+        _check_bounds(self.rate, self.channels)
         if raw is not None and raw.rate != self.rate:
             raise ArgumentError(
                 f"argument rate is {raw.rate}, but the {self._kind} says {self.rate} itself",
@@ -138,6 +136,13 @@ def sniffed(data: bytes) -> str | None:
     return None if kind == "WAV" and data[8:12] != b"WAVE" else kind
 
 
+def _check_bounds(rate: int, channels: int) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise ArgumentError(f"the sound has {rate} samples a second", f"From {MIN_RATE} to {MAX_RATE} are taken")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise ArgumentError(f"the sound has {channels} channels", f"At most {MAX_CHANNELS} are taken")
+
+
 def _check_raw(data: bytes, raw: RawFormat) -> None:
     size = RAW[raw.coding][2] * raw.channels
     if len(data) % size:
@@ -155,5 +160,5 @@ def _mono(block: Array) -> Array:
 
 
 def _reason(error: Exception) -> str:
-    """Without libsndfile's "Error opening <_io.BytesIO object at 0x…>: "."""
-    return one_line(error).rpartition(">: ")[2]
+    """Without libsndfile's "Error opening <_io.BytesIO object at 0x…>: " or "Error : "."""
+    return one_line(error).rpartition(">: ")[2].removeprefix("Error : ")
