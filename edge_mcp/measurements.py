@@ -28,7 +28,7 @@ class Measurements:
     def loaded(self, model: str, seconds: float, memory_mb: float = 0.0) -> None:
         """A model was loaded and warmed up, and took this much memory."""
         self._loads[model] = seconds
-        self._memory[model] = memory_mb
+        self._memory[model] = round(memory_mb, 1)
 
     def run_s(self, model: str) -> float | None:
         """The median time of a run; None before the first."""

@@ -173,11 +173,9 @@ class Room:
 
     def _need(self, model: ModelSpec, holder: Holder | None) -> Need:
         """What loading takes; without a holder: in an engine that is yet to start."""
-        suffix = Path(model.manifest.model.file).suffix
         there = self._holders.get(holder) if holder is not None and holder.pid is not None else None
         engine_mb = self._start_mb if there is None else 0.0
-        if suffix not in (there or ()):
-            engine_mb += self._packages_mb.get(suffix, _PACKAGES_MB)
+        engine_mb += sum(self._packages_mb.get(suffix, _PACKAGES_MB) for suffix in _suffixes(model) - (there or set()))
         return self._residency.need(model, _file_mb(model), engine_mb)
 
     def _shortage(self, need_mb: float, limits: Limits) -> tuple[float, float]:
@@ -194,14 +192,13 @@ class Room:
     async def judge(self, model: ModelSpec, holder: Holder, loaded: Loaded) -> None:
         """Whether a model that was loaded may stay. Raises: ModelError (too large), NotStarted (once more, with what is known
         now); then it was unloaded."""
-        suffix = Path(model.manifest.model.file).suffix
         there = self._holders.setdefault(holder, set())
-        first, fresh = suffix not in there, not there
-        if loaded.imported_mb > 0:
-            self._packages_mb[suffix] = max(loaded.imported_mb, self._packages_mb.get(suffix, 0.0) if not first else 0.0)
+        first, fresh = _suffixes(model) - there, not there
+        if len(first) == 1:
+            self._packages_mb[next(iter(first))] = loaded.imported_mb
         if fresh:
             self._start_mb = loaded.start_mb or self._start_mb
-        there.add(suffix)
+        there |= first
         if 0 < model.manifest.resources.memory_mb < loaded.memory_mb:
             await holder.drop(model.key)
             if first:
@@ -248,8 +245,13 @@ def _too_large(name: str, model_mb: float, total_mb: float, budget_mb: float) ->
     )
 
 
+def _suffixes(model: ModelSpec) -> set[str]:
+    """Those of its files: each has a runtime of its own."""
+    return {Path(part.model.file).suffix for part in model.manifest.parts}
+
+
 def _file_mb(model: ModelSpec) -> float:
     try:
-        return (Path(model.folder) / model.manifest.model.file).stat().st_size / (1024 * 1024)
+        return sum((Path(model.folder) / part.model.file).stat().st_size for part in model.manifest.parts) / (1024 * 1024)
     except OSError:
         return 0.0

@@ -9,6 +9,7 @@ import msgspec
 
 import edge_mcp
 from edge_mcp.context import Context
+from edge_mcp.engine.status import EngineStatus
 from edge_mcp.measurements import Measurements
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
@@ -32,6 +33,10 @@ class EngineState(Protocol):
     @property
     def loaded(self) -> frozenset[str]:
         """The names of the models that are loaded."""
+        ...
+
+    def status(self) -> Sequence[EngineStatus]:
+        """The shared engine, and each isolated one that is running."""
         ...
 
 
@@ -95,9 +100,11 @@ class DeviceResources:
             "description": manifest.tool.description,
             "input": manifest.input,
             "output": {"decoder": output.__struct_config__.tag, **limits},
+            **({"steps": manifest.steps} if manifest.steps else {}),
             "signature": described.signature if described else None,
             "inference_ms": _ms(self._measured.run_s(name)),
             "load_ms": _ms(self._measured.load_s(name)),
+            "memory_mb": self._measured.memory_mb(name),
         }
 
     def _status(self) -> dict[str, Any]:
@@ -106,10 +113,11 @@ class DeviceResources:
             "version": edge_mcp.__version__,
             "uptime_s": round(self._clock() - self._began),
             "models": [
-                {"name": name, "tool": entry.manifest.tool.name, "loaded": pid is not None and name in loaded}
+                {"name": name, "tool": entry.manifest.tool.name, "loaded": name in loaded}
                 for name, entry in self._entries.items()
             ],
             "engine": {"running": pid is not None, "pid": pid},
+            "engines": [_engine(engine) for engine in self._engine.status() if engine.pid is not None],
             "calls": {"answered": self._measured.answered, "failed": self._measured.failed},
             "memory": {"server_mb": probe.resident_mb(os.getpid()), "engine_mb": probe.resident_mb(pid) if pid else None},
             "load": {"average_1min": average[0], "average_5min": average[1], "average_15min": average[2]},
@@ -130,9 +138,13 @@ def _listed(entry: Entry) -> ResourceDefinition:
     return ResourceDefinition(MODEL + manifest.model.name, manifest.model.name, title, _CARD_SAYS, _JSON)
 
 
+def _engine(engine: EngineStatus) -> dict[str, Any]:
+    return {**msgspec.to_builtins(engine), "memory_mb": probe.resident_mb(engine.pid) if engine.pid else None}
+
+
 def _size(entry: Entry) -> int | None:
     try:
-        return entry.file.stat().st_size
+        return sum(file.stat().st_size for file in set(entry.files))
     except OSError:
         return None
 
