@@ -31,6 +31,11 @@ class Entry(msgspec.Struct, frozen=True):
         return self.folder / self.manifest.model.file
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The model files: of a pipeline one for each step."""
+        return tuple(self.folder / part.model.file for part in self.manifest.parts)
+
+    @property
     def key(self) -> str:
         """Names the model with this very content: `NAME@VERSION-DIGEST8`."""
         mark = (self.digest or self.fingerprint)[:8]

@@ -38,7 +38,15 @@ def test_the_list_as_json_has_sizes_in_bytes() -> None:
     ran = edge_mcp("models", "list", "--json", "--models", str(ROOT / "models"))
     listed = json.loads(ran.out)
     assert [model["tool"] for model in listed] == SHIPPED
-    assert all(model["size"] == Path(model["file"]).stat().st_size for model in listed)
+    pipeline = {model["tool"]: model for model in listed}["read_text"]
+    assert pipeline["size"] == sum(file.stat().st_size for file in (ROOT / "models/text-reader").glob("*.onnx"))
+    assert all(model["size"] == Path(model["file"]).stat().st_size for model in listed if model is not pipeline)
+
+
+def test_a_pipeline_is_shown_with_its_steps_and_all_its_files() -> None:
+    shown = edge_mcp("models", "show", "text-reader", "--models", str(ROOT / "models")).out
+    assert shown.count("[[steps]]") == shown.count("[[file]]") == shown.count('digest = "as in the manifest"') == 2
+    assert "[input]" not in shown
 
 
 def test_a_model_is_shown_by_its_own_name_and_by_its_tools() -> None:

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import logging
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, table
 from edge_mcp.config import cache_folder, load
 from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.manifest import Manifest
 from edge_mcp.repository.origin import Origin, origin
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store, look
@@ -65,7 +67,7 @@ def _summary(entry: Entry) -> dict[str, Any]:
         "version": model.version,
         "kept": list(about.kept),
         "license": model.license,
-        "size": _bytes(entry.file),
+        "size": _bytes(entry.files),
         "from": about.how,
         "file": str(entry.file),
     }
@@ -83,7 +85,7 @@ def _show(entry: Entry, as_json: bool) -> int:
     signature = remembered.signature if remembered else None
     known = signature is not None or not isinstance(manifest.input, TensorInput)
     schema = input_schema(manifest, signature)
-    sections: dict[str, Any] = {**msgspec.to_builtins(manifest), "file": _file(entry), "repository": _origin(origin(entry))}
+    sections: dict[str, Any] = {**_written(manifest), "file": _files(entry), "repository": _origin(origin(entry))}
     if as_json:
         schemas = {"inputSchema": schema if known else None, "outputSchema": output_schema(manifest)}
         print_json({**sections, **schemas, "signature": msgspec.to_builtins(signature)})
@@ -111,17 +113,31 @@ def _origin(about: Origin) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def _file(entry: Entry) -> dict[str, Any]:
-    """The model file as it is on disk, and whether it is the one that the manifest means."""
+def _written(manifest: Manifest) -> dict[str, Any]:
+    """The sections as they stand in a `model.toml`: a pipeline has its inputs, outputs and files in its steps alone."""
+    sections: dict[str, Any] = msgspec.to_builtins(manifest)
+    if manifest.steps:
+        sections = {name: section for name, section in sections.items() if name not in ("input", "output")}
+        of_step = ("file", "sha256", "signature")
+        sections["model"] = {key: value for key, value in sections["model"].items() if key not in of_step}
+    return sections
+
+
+def _files(entry: Entry) -> dict[str, Any] | list[dict[str, Any]]:
+    """The model file as it is on disk, and whether it is the one that the manifest means; of a pipeline all of them."""
+    files = [_file(path, part.model.sha256) for path, part in zip(entry.files, entry.manifest.parts, strict=True)]
+    return files if entry.manifest.steps else files[0]
+
+
+def _file(path: Path, expected: str) -> dict[str, Any]:
     try:
-        with entry.file.open("rb") as file:
+        with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        return {"path": str(entry.file), "problem": f"cannot be read: {error.strerror}"}
-    expected = entry.manifest.model.sha256
+        return {"path": str(path), "problem": f"cannot be read: {error.strerror}"}
     verified = "not checked" if not expected else "as in the manifest" if digest == expected else "NOT as in the manifest"
-    size = _bytes(entry.file)
-    return {"path": str(entry.file), "bytes": size, "size": _human(size), "sha256": digest, "digest": verified}
+    size = _bytes([path])
+    return {"path": str(path), "bytes": size, "size": _human(size), "sha256": digest, "digest": verified}
 
 
 def _arguments(schema: dict[str, Any]) -> str:
@@ -134,9 +150,9 @@ def _arguments(schema: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _bytes(file: Path) -> int | None:
+def _bytes(files: Iterable[Path]) -> int | None:
     try:
-        return file.stat().st_size
+        return sum(file.stat().st_size for file in set(files))
     except OSError:
         return None
 
