@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from edge_mcp.repository.entry import derived
 from edge_mcp.repository.manifest import MANIFEST_NAME, SUFFIXES, read
 from edge_mcp.repository.onnx_file import external_files
 from edge_mcp.repository.semver import precedence
-from edge_mcp.repository.staging import digest_of
+from edge_mcp.repository.staging import delete, digest_of
 from edge_mcp.repository.state import Model, State, Version
 
 MAX_KEPT = 4
@@ -77,9 +76,9 @@ def delete_unknown(versions: Path, state: State) -> None:
         known = {version.folder for version in state.model(path.name).versions}
         for folder in path.iterdir() if path.is_dir() else ():
             if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+                delete(folder)
         if not known:
-            shutil.rmtree(path, ignore_errors=True)
+            delete(path)
 
 
 def rebuilt(versions: Path, reason: Exception) -> State:

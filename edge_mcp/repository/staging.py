@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,7 +43,7 @@ class Staged:
     def discard(self) -> None:
         """Delete the copy, if it is still there; to be called whatever became of it."""
         if self._lock >= 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            delete(self.folder)
             os.close(self._lock)
             self._lock = -1
 
@@ -67,7 +66,7 @@ def stage(area: Path, source: Dropped, repository: Path, extra: Mapping[str, byt
         if now != before:
             raise SourceChanged(f"{source.path} was written to while it was copied", "It is looked at again")
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        delete(folder)
         os.close(lock)
         raise
     version = Version(manifest.model.version, digest_of(files), files, bare_file)
@@ -83,8 +82,15 @@ def workspace(area: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        delete(folder)
         os.close(lock)
+
+
+def delete(folder: Path) -> None:
+    """Delete a folder and all in it, as far as that is possible: what is left is tried again at the next start."""
+    import shutil  # with it come three compression libraries: most starts of a server need none of this
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(area: Path) -> None:
@@ -97,7 +103,7 @@ def sweep(area: Path) -> None:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
+            delete(path)
         except BlockingIOError:
             continue
         finally:
