@@ -19,6 +19,9 @@ class Turns:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
+    def __len__(self) -> int:
+        return len(self._locks)
+
     def of(self, owner: str, arguments: bytes) -> AbstractAsyncContextManager[None]:
         """For as long as the call takes. What is wrong with the arguments is for the engine to say."""
         try:

@@ -138,8 +138,7 @@ def in_pieces(model: ServedModel, pieces: list[dict[str, Any]]) -> dict[str, Any
     name = f"s{next(_names)}"
     last = len(pieces) - 1
     answers = [
-        answer(model, stream=name, scores=True, **piece, **({"end": True} if number == last else {}))
-        for number, piece in enumerate(pieces)
+        answer(model, **{**piece, "stream": name, "scores": True, "end": number == last}) for number, piece in enumerate(pieces)
     ]
     assert [one["stream"]["new"] for one in answers] == [True] + [False] * last
     assert [one["stream"]["ended"] for one in answers] == [False] * last + [True]
