@@ -46,14 +46,16 @@ class Verdict(msgspec.Struct):
     worst: str
 
 
-def compare(originals: Sequence[Seen], candidates: Sequence[Seen], threshold: float, state: Sequence[str]) -> Verdict:
+def compare(
+    originals: Sequence[Seen], candidates: Sequence[Seen], threshold: float, state: Sequence[str], has_boxes: bool = False
+) -> Verdict:
     """`state` names outputs that are not looked at. Raises: ModelError where the samples cannot tell."""
     answer = originals[0].answer
     if isinstance(answer.get("labels"), list):
         return _labels(originals, candidates)
-    for name, value in answer.items():
-        if isinstance(value, list) and any(_are_boxes(seen.answer.get(name)) for seen in originals):
-            return _boxes(originals, candidates, name)
+    lists = [name for name, value in answer.items() if isinstance(value, list)]
+    if has_boxes and lists:
+        return _boxes(originals, candidates, lists[0])
     return _tensors(originals, candidates, threshold, state)
 
 
@@ -78,10 +80,6 @@ def _labels(originals: Sequence[Seen], candidates: Sequence[Seen]) -> Verdict:
 def _best(answer: Mapping[str, Any]) -> dict[str, Any]:
     labels = answer["labels"]
     return labels[0] if labels else {"label": "", "score": 0.0}
-
-
-def _are_boxes(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "box" in value[0]
 
 
 def _boxes(originals: Sequence[Seen], candidates: Sequence[Seen], name: str) -> Verdict:

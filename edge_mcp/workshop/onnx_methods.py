@@ -12,7 +12,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge_mcp.engine.host.runtimes.base import Array
 from edge_mcp.errors import ModelError
-from edge_mcp.workshop.subject import Run
+from edge_mcp.workshop.recorder import Run
 
 _LEAST_ELEMENTS = 1024  # smaller weights save nothing, and lose most
 _OLDEST_OPSET = 13  # the first with a scale for each channel

@@ -10,8 +10,9 @@ import msgspec
 from edge_mcp.engine.messages import ModelSpec
 from edge_mcp.errors import ModelError
 from edge_mcp.workshop.gate import Verdict, compare
+from edge_mcp.workshop.recorder import Run
 from edge_mcp.workshop.samples import Sample, read_samples
-from edge_mcp.workshop.subject import Run, Seen, Subject
+from edge_mcp.workshop.subject import Seen, Subject
 
 _MODULES = {".onnx": "onnx_methods", ".tflite": "tflite_methods"}
 _MAX_CALIBRATION = 512
@@ -37,7 +38,7 @@ def quantize(original: Mapping[str, Any], candidate: Mapping[str, Any], method: 
         raise ModelError(f"{method} makes {old.manifest.model.file} no smaller", "Keep it, or try another --method")
     after, _ = _seen(Subject(new), given)
     threshold = getattr(old.manifest.output, "threshold", _THRESHOLD) or _THRESHOLD
-    verdict: Verdict = compare(before, after, threshold, state)
+    verdict: Verdict = compare(before, after, threshold, state, old.manifest.has_boxes)
     sizes = {"bytes_before": source.stat().st_size, "bytes_after": target.stat().st_size}
     return {**msgspec.structs.asdict(verdict), **sizes, "samples": len(given)}
 
@@ -56,7 +57,7 @@ def _seen(subject: Subject, samples: Sequence[Sample]) -> tuple[list[Seen], list
     try:
         steps = next((sample.steps[0] for sample in samples if sample.steps), None)
         state = subject.state(set(steps)) if steps is not None else {}
-        return subject.see(samples), list(state.values())
+        return subject.see(samples), [*state.values(), *subject.wired]
     finally:
         subject.close()
 

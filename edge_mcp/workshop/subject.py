@@ -1,25 +1,22 @@
 """A model under comparison: what it makes of each sample, from the tool's own answer down to the tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from edge_mcp.engine.host.batches import Batches
 from edge_mcp.engine.host.parts import load_part
 from edge_mcp.engine.host.quantized import RealValues
-from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, Value
+from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, LoadedModel
 from edge_mcp.engine.host.runtimes.checks import takes
 from edge_mcp.engine.host.served import ServedModel
 from edge_mcp.engine.messages import Item, ModelSpec, TensorSpec
 from edge_mcp.errors import ModelError
 from edge_mcp.repository.inputs import TensorInput
-from edge_mcp.workshop.recorder import Recorder
+from edge_mcp.workshop.recorder import Log, Run, recorded
 from edge_mcp.workshop.samples import Sample
-
-Run = tuple[Mapping[str, Array], Mapping[str, Value]]
 
 
 class Seen(msgspec.Struct):
@@ -27,7 +24,7 @@ class Seen(msgspec.Struct):
 
     name: str
     answer: dict[str, Any]
-    runs: list[Any]
+    runs: list[Run]
 
 
 class Subject:
@@ -35,15 +32,13 @@ class Subject:
 
     def __init__(self, spec: ModelSpec) -> None:
         """Raises: ModelError."""
-        part = load_part(spec.manifest, Path(spec.folder))
-        # Reals on both sides: a quantized candidate may take and answer integers that stand for them.
-        model = RealValues(part.model) if isinstance(spec.manifest.input, TensorInput) else part.model
-        self._recorder: Any = Recorder(model)
-        self._served = ServedModel(
-            self._recorder, part.modality, part.decoder, spec.schema, Batches(self._recorder, batch=False)
-        )
-        self.inputs: Sequence[TensorSpec] = self._recorder.inputs
-        self.outputs: Sequence[TensorSpec] = self._recorder.outputs
+        self._log = Log()
+        part = load_part(spec.manifest, Path(spec.folder), self._watched(spec))
+        self._model = part.model
+        self._served = ServedModel(part.model, part.modality, part.decoder, spec.schema, part.batches)
+        self.inputs: Sequence[TensorSpec] = part.model.inputs
+        self.outputs: Sequence[TensorSpec] = part.model.outputs
+        self._wired = tuple(getattr(spec.manifest.input, "state", {}).values())
         self._defaults = {"threshold": 0.0} if spec.manifest.output.__struct_config__.tag == "softmax" else {}
 
     def see(self, samples: Sequence[Sample]) -> list[Seen]:
@@ -54,13 +49,18 @@ class Subject:
         """Give the memory back."""
         self._served.close()
 
+    def _watched(self, spec: ModelSpec) -> Callable[[LoadedModel], LoadedModel]:
+        """Reals on both sides: a quantized candidate may take and answer integers that stand for them."""
+        with_tensors = isinstance(spec.manifest.input, TensorInput)
+        return lambda model: recorded(RealValues(model) if with_tensors else model, self._log)
+
     def _see(self, sample: Sample) -> Seen:
-        self._recorder.runs, self._recorder.on = [], True
+        self._log.on = True
         try:
             answer = self._call(sample) if sample.arguments else self._step_by_step(sample)
         finally:
-            self._recorder.on = False
-        return Seen(sample.name, answer, self._recorder.runs)
+            self._log.on = False
+        return Seen(sample.name, answer, self._log.taken())
 
     def _call(self, sample: Sample) -> dict[str, Any]:
         arguments = {**msgspec.json.decode(sample.arguments), **self._defaults}
@@ -76,9 +76,14 @@ class Subject:
         state = self.state(given)
         carried: dict[str, Any] = {spec.name: _zeros(spec) for spec in self.inputs if spec.name in state}
         for step in sample.steps:
-            outputs = self._recorder.infer({**step, **carried})
+            outputs = self._model.infer({**step, **carried})
             carried = {name: np.asarray(outputs[source]) for name, source in state.items()}
         return {}
+
+    @property
+    def wired(self) -> tuple[str, ...]:
+        """The outputs that the manifest calls state."""
+        return self._wired
 
     def state(self, given: set[str]) -> dict[str, str]:
         """Input -> the output that it takes, for those that are not given. Raises: ModelError."""

@@ -9,7 +9,7 @@ from ai_edge_quantizer import calibrator, quantizer, recipe
 from ai_edge_quantizer.utils import qsv_utils
 
 from edge_mcp.errors import ModelError
-from edge_mcp.workshop.subject import Run
+from edge_mcp.workshop.recorder import Run
 
 
 def weight_only(source: Path, target: Path) -> None:

@@ -106,6 +106,9 @@ async def _bench(entry: Entry, options: argparse.Namespace) -> Benched:
         sizes = _sizes(options.batch, signature, manifest.scheduling.max_batch_size, result.notes)
         for threads in options.threads or [manifest.resources.threads]:
             spec = await spec_of(engine, entry, threads)
+            if manifest.steps:
+                sizes = [1]
+                result.notes = ["A pipeline's calls run one after the other: no batch size but 1 is measured."]
             arguments, result.sample = arguments_for(entry, spec.schema, signature)
             result.curves[threads] = await measure(partial(_run, engine, spec, arguments), sizes, options.seconds)
             if sys.stderr.isatty() and not options.json:
