@@ -95,6 +95,11 @@ class Config:
         """The number of lanes on this machine."""
         return self.lanes or min(4, len(os.sched_getaffinity(0)))
 
+    def awaited_folder(self) -> Path | None:
+        """The user's own folder of models, where the default counts and it is not there yet."""
+        own = data_folder() / "models"
+        return None if self.models or os.path.lexists(own) else own
+
     def model_folders(self) -> tuple[Path, ...]:
         """The folders to look for models in. The user's own is left out where it cannot be read: nobody asked for it."""
         if self.models:

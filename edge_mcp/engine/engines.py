@@ -80,6 +80,7 @@ class Engines:
         try:
             yield client
         finally:
+            await client.end("it was started to prove one model")
             await client.close()
             self._apart.discard(client)
 

@@ -8,7 +8,7 @@ from edge_mcp.prompts.base import PromptArgument, PromptDefinition, PromptMessag
 from edge_mcp.protocol.content import EmbeddedResource
 from edge_mcp.repository.inputs import ImageInput
 from edge_mcp.repository.labels import labels
-from edge_mcp.repository.outputs import BlazefaceOutput, SsdOutput
+from edge_mcp.repository.outputs import BlazefaceOutput, SsdOutput, TextBoxesOutput
 from edge_mcp.repository.store import Entry, Store
 
 STATUS = "device://status"
@@ -42,8 +42,14 @@ class DevicePrompts:
 
     def __init__(self, store: Store, read: Callable[[str], str | None], sensors: Sequence[str] = ()) -> None:
         self._sensors = sensors
-        self._entries = {entry.manifest.model.name: entry for entry in store.entries}
         self._read = read
+        self._definitions: list[PromptDefinition] = []
+        self.swap(store)
+
+    def swap(self, store: Store) -> bool:
+        """Tell of what is in `store` from now on; whether the list of prompts has changed."""
+        before = self._definitions
+        self._entries = {entry.manifest.model.name: entry for entry in store.entries}
         self._labels: dict[str, tuple[str, ...]] = {}
         looking = [entry for entry in store.entries if isinstance(entry.manifest.input, ImageInput)]
         self._finders = [entry for entry in looking if isinstance(entry.manifest.output, SsdOutput)]
@@ -54,6 +60,7 @@ class DevicePrompts:
             _CHECK,
             *([_EXPLAIN] if self._entries else []),
         ]
+        return self._definitions != before
 
     async def prompts(self) -> Sequence[PromptDefinition]:
         """See Prompts."""
@@ -152,7 +159,7 @@ class DevicePrompts:
 def _order(entry: Entry) -> int:
     """What is there first, then what the whole is, then details."""
     output = entry.manifest.output
-    return 0 if isinstance(output, SsdOutput) else 2 if isinstance(output, BlazefaceOutput) else 1
+    return 0 if isinstance(output, SsdOutput) else 2 if isinstance(output, BlazefaceOutput | TextBoxesOutput) else 1
 
 
 def _step(entry: Entry) -> str:

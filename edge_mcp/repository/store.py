@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
+from edge_mcp.config import shipped_models
 from edge_mcp.errors import EdgeError, ManifestError
 from edge_mcp.repository.entry import Entry, children, derived, in_place
 from edge_mcp.repository.sources import fingerprint
-from edge_mcp.repository.versions import Versions
 
-__all__ = ["Entry", "Store", "derived", "look", "merged", "scan"]
+if TYPE_CHECKING:
+    from edge_mcp.repository.versions import Versions
+
+__all__ = ["Entry", "Found", "Store", "derived", "found", "look", "merged", "scan"]
 
 Found = tuple[list[Entry], list[str]]
 """The models of one folder, and what is wrong with the rest."""
@@ -34,7 +38,7 @@ def scan(folders: Iterable[Path], adopt: bool = True) -> Store:
     Raises: ManifestError when a folder cannot be read.
     """
     folders = tuple(folders)
-    return merged([_found(folder, adopt) for folder in folders], folders)
+    return merged([found(folder, adopt) for folder in folders], folders)
 
 
 def look(folders: Iterable[Path]) -> Store:
@@ -42,8 +46,8 @@ def look(folders: Iterable[Path]) -> Store:
     folders = tuple(folders)
     parts = []
     for folder in folders:
-        entries, problems = _found(folder, adopt=False)
-        if versions := Versions.of(folder):
+        entries, problems = found(folder, adopt=False)
+        if versions := _versions(folder):
             known = {entry.manifest.model.name for entry in entries}
             for source in versions.candidates():
                 if source.name not in known:
@@ -72,8 +76,9 @@ def merged(parts: Iterable[Found], folders: tuple[Path, ...]) -> Store:
     return Store(tuple(tools[name] for name in sorted(tools)), tuple(problems), folders)
 
 
-def _found(folder: Path, adopt: bool) -> Found:
-    versions = Versions.of(folder)
+def found(folder: Path, adopt: bool = True) -> Found:
+    """What is in one folder; see `scan`. Raises: ManifestError when it cannot be read."""
+    versions = _versions(folder)
     if versions is not None:
         return versions.entries(adopt)
     entries: list[Entry] = []
@@ -81,6 +86,15 @@ def _found(folder: Path, adopt: bool) -> Found:
     for path in children(folder):
         _add(path, folder, entries, problems)
     return entries, problems
+
+
+def _versions(folder: Path) -> "Versions | None":
+    """See `Versions.of`. What keeps versions is not imported for what ships."""
+    if folder.resolve() == shipped_models().resolve():
+        return None
+    from edge_mcp.repository.versions import Versions
+
+    return Versions.of(folder)
 
 
 def _add(path: Path, folder: Path, entries: list[Entry], problems: list[str]) -> None:

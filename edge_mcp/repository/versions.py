@@ -42,6 +42,7 @@ from edge_mcp.repository.state import (
     told,
     write_state,
 )
+from edge_mcp.repository.writers import files_of, is_written
 
 __all__ = ["DowngradeError", "Dropped", "SourceChanged", "Staged", "Versions"]
 
@@ -230,8 +231,12 @@ class Versions:
                 continue
             if model.active and not self._is_damaged(source.name, model):
                 continue
+            if is_written(files_of(source.path)):
+                continue  # a server takes it in when it is closed
             try:
                 self.commit(self.stage(source))
+            except SourceChanged as error:
+                problems.append(str(error))
             except (ManifestError, ModelError) as error:
                 self.refuse(source, str(error))
             except EdgeError as error:

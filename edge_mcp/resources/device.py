@@ -10,6 +10,7 @@ import msgspec
 import edge_mcp
 from edge_mcp.context import Context
 from edge_mcp.engine.status import EngineStatus
+from edge_mcp.errors import EdgeError
 from edge_mcp.measurements import Measurements
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
@@ -51,17 +52,26 @@ class DeviceResources:
         measured: Measurements,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._entries = {entry.manifest.model.name: entry for entry in store.entries}
         self._engine = engine
         self._signatures = signatures
         self._measured = measured
         self._clock = clock
         self._began = clock()
+        self._list: list[ResourceDefinition] = []
+        self.swap(store)
+
+    def swap(self, store: Store) -> bool:
+        """Tell of what is in `store` from now on; whether the list of resources has changed."""
+        before = self._list
+        self._entries = {entry.manifest.model.name: entry for entry in store.entries}
+        self._problems = store.problems
+        status = ResourceDefinition(STATUS, "device-status", "Status of the device", _STATUS_SAYS, _JSON)
+        self._list = [status, *map(_listed, store.entries)]
+        return self._list != before
 
     async def resources(self) -> Sequence[ResourceDefinition]:
         """See Resources."""
-        status = ResourceDefinition(STATUS, "device-status", "Status of the device", _STATUS_SAYS, _JSON)
-        return [status, *(_listed(entry) for entry in self._entries.values())]
+        return self._list
 
     async def templates(self) -> Sequence[TemplateDefinition]:
         """See Resources."""
@@ -90,6 +100,7 @@ class DeviceResources:
         return {
             "name": name,
             "version": manifest.model.version,
+            "versions": _versions(entry),
             "license": manifest.model.license or None,
             "source": manifest.model.source or None,
             "file": manifest.model.file,
@@ -113,9 +124,15 @@ class DeviceResources:
             "version": edge_mcp.__version__,
             "uptime_s": round(self._clock() - self._began),
             "models": [
-                {"name": name, "tool": entry.manifest.tool.name, "loaded": name in loaded}
+                {
+                    "name": name,
+                    "version": entry.manifest.model.version,
+                    "tool": entry.manifest.tool.name,
+                    "loaded": name in loaded,
+                }
                 for name, entry in self._entries.items()
             ],
+            "problems": list(self._problems),
             "engine": {"running": pid is not None, "pid": pid},
             "engines": [_engine(engine) for engine in self._engine.status() if engine.pid is not None],
             "calls": {"answered": self._measured.answered, "failed": self._measured.failed},
@@ -127,7 +144,8 @@ class DeviceResources:
 
 
 _STATUS_SAYS = (
-    "What the device is doing: models loaded, calls answered and failed, memory of both processes, load, processor temperature."
+    "What the device is doing: models, which are loaded, what is wrong with others, calls answered and failed, memory of both "
+    "processes, load, processor temperature."
 )
 _CARD_SAYS = "What a model is: version, licence, source, digest, inputs and outputs, and how fast it has been on this device."
 
@@ -147,6 +165,25 @@ def _size(entry: Entry) -> int | None:
         return sum(file.stat().st_size for file in set(entry.files))
     except OSError:
         return None
+
+
+def _versions(entry: Entry) -> dict[str, Any] | None:
+    """What is kept of a model that was taken in, and why the source as it is now was not, if so."""
+    if not entry.digest:
+        return None
+    from edge_mcp.repository.origin import origin
+
+    try:
+        about = origin(entry)
+    except EdgeError as error:
+        return {"active": entry.manifest.model.version, "problem": str(error)}
+    return {
+        "active": entry.manifest.model.version,
+        "kept": about.kept,
+        "highest": about.highest,
+        "refused": about.refused or None,
+        "waiting": about.waiting or None,
+    }
 
 
 def _ms(seconds: float | None) -> float | None:

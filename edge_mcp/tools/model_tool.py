@@ -1,6 +1,7 @@
 """A model as a tool."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,8 @@ class ModelTool:
         schema = input_schema(manifest, signature)
         if sensing is not None:
             schema = sensing.described(schema)
-        self.spec = ModelSpec(manifest.model.name, str(entry.folder), manifest, schema)
+        self.entry = entry
+        self.spec = ModelSpec(entry.key, str(entry.folder), manifest, schema)
         self.definition = ToolDefinition(
             name=tool.name,
             title=tool.title or tool.name,
@@ -61,16 +63,18 @@ class ModelTool:
         self._listens = isinstance(manifest.input, AudioInput)
         self._turns = Turns()
         self._scales = isinstance(manifest.input, TensorInput)
+        self._calls = 0
+        self._rested: Callable[[], None] | None = None
 
     def task_use(self, arguments: bytes) -> TaskUse:
         """See Tool."""
-        key, size = self.spec.key, len(arguments)
-        per_byte = self._measured.run_s_per_byte(key)
+        name, size = self.entry.manifest.model.name, len(arguments)
+        per_byte = self._measured.run_s_per_byte(name)
         if self._scales and per_byte is None:
             return "optional" if size > LARGE_BYTES else "never"
-        expected_s = (per_byte or 0) * size if self._scales else self._measured.run_s(key) or 0
+        expected_s = (per_byte or 0) * size if self._scales else self._measured.run_s(name) or 0
         if not self._engine.is_ready(self.spec):
-            expected_s += self._measured.load_s(key) or 0
+            expected_s += self._measured.load_s(name) or 0
         if self._sensing is not None:
             expected_s += self._sensing.seconds(arguments)
         return "optional" if expected_s > LONG_S else "never"
@@ -82,11 +86,25 @@ class ModelTool:
 
     async def call(self, arguments: bytes, context: Context) -> ToolResult:
         """See Tool."""
-        async with self._turns.of(context.peer.owner, arguments) if self._listens else nullcontext():
-            return await self._call(arguments, context)
+        self._calls += 1
+        try:
+            async with self._turns.of(context.peer.owner, arguments) if self._listens else nullcontext():
+                return await self._call(arguments, context)
+        finally:
+            self._calls -= 1
+            self._rest()
+
+    def retire(self, rested: Callable[[], None]) -> None:
+        """Another tool is called from now on: `rested` is called when no call is in flight here, now or later."""
+        self._rested = rested
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._rested is not None and not self._calls:
+            self._rested()
 
     async def _call(self, arguments: bytes, context: Context) -> ToolResult:
-        name = self.spec.key
+        name = self.entry.manifest.model.name
         await self.prepare(arguments, context)  # no model is loaded for what is not allowed
         if not self._engine.is_ready(self.spec):
             await context.progress(0, 2, f"loading {name}")

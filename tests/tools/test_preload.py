@@ -55,13 +55,13 @@ async def test_a_server_loads_what_its_flags_name_keeps_it_and_gives_the_rest_ba
     flags = ("--stdio", "--keep-loaded-s", "1", "--preload", "language-detector", "--models", "models")
     async with serving(*flags) as served:
         async with asyncio.timeout(20):
-            while not [line for line in served.log if "language-detector loaded in" in line]:
+            while not [line for line in served.log if "language-detector@" in line and " loaded in " in line]:
                 await asyncio.sleep(0.01)
         engine = served.engine_pid()
         assert engine is not None
         await served.call("identify_file", data="aGVsbG8gd29ybGQsIGhlbGxvIHdvcmxkCg==")
         async with asyncio.timeout(20):
-            while not [line for line in served.log if "file-identifier unloaded" in line]:
+            while not [line for line in served.log if "file-identifier@" in line and line.endswith(" unloaded")]:
                 assert (await served.ask("tools/list"))["result"]["tools"]
                 await asyncio.sleep(0.02)
         assert served.engine_pid() == engine
