@@ -51,11 +51,11 @@ class Server:
             folders = [models] if isinstance(models, str | PathLike) else models
             settings["models"] = tuple(fspath(folder) for folder in folders)
         self._config = load(flags=settings)
-        store = app.found(self._config) if models is not False else None
-        self._own = app.Own.beside(store)
+        repository = app.found(self._config) if models is not False else None
+        self._own = app.Own.beside(repository)
         self._app = app.App(
             self._config,
-            store,
+            repository,
             self._own,
             Implementation(name, version, title),
             instructions or (app.INSTRUCTIONS if models is not False else ""),

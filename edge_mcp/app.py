@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import edge_mcp
-from edge_mcp.changes import updated
+from edge_mcp.changes import PROMPTS, RESOURCES, TOOLS, updated
 from edge_mcp.config import Config, cache_folder
 from edge_mcp.engine.engines import Engines
 from edge_mcp.engine.keeper import Keeper
@@ -22,8 +23,9 @@ from edge_mcp.prompts.device import NAMES, DevicePrompts
 from edge_mcp.prompts.functions import FunctionPrompts
 from edge_mcp.prompts.joined import JoinedPrompts
 from edge_mcp.protocol.messages import Implementation
+from edge_mcp.repository.live import Repository
 from edge_mcp.repository.signatures import Signatures
-from edge_mcp.repository.store import Store, scan
+from edge_mcp.repository.store import Store
 from edge_mcp.resources.base import Resources
 from edge_mcp.resources.device import MODEL, STATUS, DeviceResources
 from edge_mcp.resources.functions import FunctionResources
@@ -34,6 +36,12 @@ from edge_mcp.tools.functions import FunctionTools
 from edge_mcp.tools.joined import JoinedTools
 from edge_mcp.tools.models import ModelCatalogue
 from edge_mcp.tools.preload import preload
+from edge_mcp.tools.proving import ModelProver
+
+if TYPE_CHECKING:
+    from edge_mcp.repository.inputs import Input
+    from edge_mcp.sensors.access import SensorAccess
+    from edge_mcp.tools.sensing import Sensing
 
 logger = logging.getLogger(__name__)
 
@@ -53,39 +61,64 @@ class Own:
     prompts: FunctionPrompts
 
     @classmethod
-    def beside(cls, store: Store | None) -> "Own":
-        """Nothing yet; names that the models of `store` and the device's own features have are refused."""
-        if store is None:
+    def beside(cls, repository: Repository | None) -> "Own":
+        """Nothing yet; names that the models and the device's own features have are refused."""
+        if repository is None:
             return cls(FunctionTools(), FunctionResources(), FunctionPrompts())
-        tools = frozenset(entry.manifest.tool.name for entry in store.entries)
-        return cls(FunctionTools(tools), FunctionResources((STATUS, MODEL)), FunctionPrompts(NAMES))
+        tools = FunctionTools(_ToolNames(repository))
+        repository.taken = tools.has
+        return cls(tools, FunctionResources((STATUS, MODEL)), FunctionPrompts(NAMES))
+
+
+@dataclass(frozen=True, slots=True)
+class _ToolNames:
+    """The names of the models' tools, as they are at the moment."""
+
+    repository: Repository
+
+    def __contains__(self, name: object) -> bool:
+        return any(entry.manifest.tool.name == name for entry in self.repository.store.entries)
 
 
 class App:
-    """A device that serves: `own` tools, resources and prompts, and beside them the models, if there is a `store`."""
+    """A device that serves: `own` tools, resources and prompts, and beside them the models, if there is a `repository`."""
 
     def __init__(
         self,
         config: Config,
-        store: Store | None,
+        repository: Repository | None,
         own: Own | None = None,
         info: Implementation = INFO,
         instructions: str = INSTRUCTIONS,
     ) -> None:
         measured = Measurements()
-        self._preload: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._engine = Engines(config.lane_count(), _keeper(config), measured)
         tools: list[Catalogue] = [own.tools] if own else []
         resources: list[Resources] = [own.resources] if own else []
         prompts: list[Prompts] = [own.prompts] if own else []
-        if store is not None:
+        access, sensing = _sensors(config)
+        if access is not None:
+            from edge_mcp.resources.sensors import SensorResources
+
+            resources.insert(0, SensorResources(access))
+            instructions = f"{instructions} {access.sensors.sentence}".strip()
+        if repository is not None:
+            store = repository.store
             signatures = Signatures(cache_folder() / "signatures")
             device = DeviceResources(store, self._engine, signatures, measured)
-            models = ModelCatalogue(store, self._engine, signatures, measured)
-            self._preload = partial(preload, store, models, self._engine, config.preload)
+            models = ModelCatalogue(store, self._engine, signatures, measured, sensing)
             tools.insert(0, models)
             resources.insert(0, device)
-            prompts.insert(0, DevicePrompts(store, device.text))
+            asking = DevicePrompts(store, device.text, access.sensors.pictures if access else ())
+            prompts.insert(0, asking)
+            models.released = repository.released
+            repository.changed.append(partial(self._swap, models, device, asking))
+            prover = ModelProver(models, self._engine, signatures, config.preload)
+            self._background = [
+                partial(preload, store, models, self._engine, config.preload),
+                partial(repository.follow, prover),
+            ]
         self._info = info
         self._tools = JoinedTools(tools)
         self.server = Server(
@@ -107,7 +140,7 @@ class App:
         if greeting:
             say(greeting)
         tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
-        loading = [asyncio.create_task(self._preload())] if self._preload else []
+        background = [asyncio.create_task(work()) for work in self._background]
         stopped = asyncio.ensure_future(stop)
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -115,10 +148,27 @@ class App:
             for task in done:
                 task.result()
         finally:
-            for task in [*tasks, *loading, stopped]:
+            for task in [*tasks, *background, stopped]:
                 task.cancel()
-            await asyncio.gather(*tasks, *loading, stopped, return_exceptions=True)
+            await asyncio.gather(*tasks, *background, stopped, return_exceptions=True)
             await self._engine.close()
+
+    def _swap(
+        self, models: ModelCatalogue, device: DeviceResources, prompts: DevicePrompts, before: Store, store: Store
+    ) -> None:
+        """Serve other models from now on, and tell what has changed by it."""
+        if models.swap(store):
+            self.server.changes.tell(TOOLS)
+        if device.swap(store):
+            self.server.changes.tell(RESOURCES)
+        if prompts.swap(store):
+            self.server.changes.tell(PROMPTS)
+        keys = {entry.manifest.model.name: entry.key for entry in before.entries}
+        for entry in store.entries:
+            name = entry.manifest.model.name
+            if keys.get(name, entry.key) != entry.key:
+                self.server.changes.tell(updated(MODEL + name))
+        self.server.changes.tell(updated(STATUS))
 
     async def close(self) -> None:
         """End all connections, tasks and the engine."""
@@ -129,9 +179,11 @@ class App:
 async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> None:
     """Serve the models until the stdio host is done, or SIGTERM or SIGINT. Raises: EdgeError."""
     stop = signalled()
-    store = found(config)
+    repository = found(config)
+    _rescan_at_hangup(repository)
+    store = repository.store
     greeting = f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, store.folders))}"
-    await App(config, store).serve(config, stdio, network, say, stop, greeting)
+    await App(config, repository).serve(config, stdio, network, say, stop, greeting)
 
 
 def _keeper(config: Config) -> Keeper:
@@ -140,12 +192,33 @@ def _keeper(config: Config) -> Keeper:
     return Keeper(config.keep_loaded_s, frozenset(config.preload), limits)
 
 
-def found(config: Config) -> Store:
+def _sensors(config: Config) -> "tuple[SensorAccess | None, Callable[[str, Input], Sensing | None]]":
+    """The configured sensors as peers get at them, and what they are to a tool. Where there are none, nothing is imported."""
+    if not config.sensors:
+        return None, lambda tool, taken: None
+    from edge_mcp.sensors.access import SensorAccess
+    from edge_mcp.sensors.capture import Sensors
+    from edge_mcp.sensors.settings import sensors_of
+    from edge_mcp.tools.sensing import Sensing
+
+    access = SensorAccess(Sensors(sensors_of(config.sensors), config.sensor_timeout_s), config.sensor_consent)
+    return access, partial(Sensing.of, access)
+
+
+def found(config: Config) -> Repository:
     """The configured models; what is wrong with a model is logged, and the others are served. Raises: ManifestError."""
-    store = scan(config.model_folders())
-    for problem in store.problems:
+    awaited = config.awaited_folder()
+    optional = () if awaited is None else (awaited,)
+    repository = Repository((*optional, *config.model_folders()), optional)
+    for problem in repository.store.problems:
         logger.error("%s", problem)
-    return store
+    return repository
+
+
+def _rescan_at_hangup(repository: Repository) -> None:
+    """SIGHUP has the models looked at; for who serves from a terminal it goes on meaning that the terminal is gone."""
+    if not os.isatty(0):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, repository.rescan)
 
 
 def signalled() -> Awaitable[object]:

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 CONFIG_NAME = "edge-mcp.toml"
 PREFIX = "EDGE_MCP_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_CHOICES = {"log_level": LOG_LEVELS, "sensor_consent": ("ask", "required", "never")}
 _RANGES = {
     "lanes": range(65),
     "max_message_mb": range(1, 129),
@@ -25,6 +26,7 @@ _RANGES = {
     "max_sessions": range(1, 10_001),
     "session_idle_s": range(1, 86_401),
     "keep_loaded_s": range(1, 604_801),
+    "sensor_timeout_s": range(1, 601),
     "memory_mb": range(1_048_577),
 }
 
@@ -34,7 +36,7 @@ class Config:
     """Every setting. Each may stand in `edge-mcp.toml` under its name, or in the environment as `EDGE_MCP_` + NAME."""
 
     models: tuple[str, ...] = ()
-    """Folders of models; by default those that ship with edge-mcp, and the user's own."""
+    """Folders of models; by default the user's own, and those that ship with edge-mcp. Of two of one name the first counts."""
     listen: str = "127.0.0.1:8765"
     """Address of the network listener."""
     insecure: bool = False
@@ -59,6 +61,12 @@ class Config:
     """After this many seconds without use such a session ends."""
     file_roots: tuple[str, ...] = ()
     """Folders that `file:` arguments may name, for every peer; a stdio host may also name files below the working directory."""
+    sensors: tuple[str, ...] = ()
+    """Cameras, microphones and what stands in for them, each as `NAME=URL`; in the file a table."""
+    sensor_consent: str = "ask"
+    """Whose user has to agree before a sensor is read: `ask` where the client can ask, `required`, or `never`."""
+    sensor_timeout_s: int = 15
+    """How long a sensor may take, beyond the seconds that it records."""
     lanes: int = 0
     """Runs at once in an engine process; 0: one for each processor, at most four."""
     keep_loaded_s: int = 300
@@ -87,12 +95,17 @@ class Config:
         """The number of lanes on this machine."""
         return self.lanes or min(4, len(os.sched_getaffinity(0)))
 
+    def awaited_folder(self) -> Path | None:
+        """The user's own folder of models, where the default counts and it is not there yet."""
+        own = data_folder() / "models"
+        return None if self.models or os.path.lexists(own) else own
+
     def model_folders(self) -> tuple[Path, ...]:
         """The folders to look for models in. The user's own is left out where it cannot be read: nobody asked for it."""
         if self.models:
             return tuple(Path(folder) for folder in self.models)
         own = data_folder() / "models"
-        return (shipped_models(), own) if _readable(own) and own.is_dir() else (shipped_models(),)
+        return (own, shipped_models()) if _readable(own) and own.is_dir() else (shipped_models(),)
 
 
 def load(
@@ -163,6 +176,8 @@ def _merge(config: Config, values: Mapping[str, Any], origin: str) -> Config:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             raise ConfigError(f"{origin}: unknown setting {name!r}", f"Did you mean {near[0]!r}?" if near else "")
+        if name == "sensors":
+            value = _sensors(value, origin)
         config = replace(config, **{name: _checked(name, value, known[name], origin)})
     return config
 
@@ -173,15 +188,33 @@ def _checked(name: str, value: Any, default: Any, origin: str) -> Any:
     if type(value) is not type(default):
         kinds = {tuple: "a list of strings", bool: "true or false", int: "a whole number", str: "a string"}
         raise ConfigError(f"{origin}: {name} is {value!r}", f"Write {kinds[type(default)]}")
-    if name == "log_level" and value not in LOG_LEVELS:
-        raise ConfigError(f"{origin}: log_level is {value!r}", f"Write one of {', '.join(LOG_LEVELS)}")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise ConfigError(f"{origin}: {name} is {value!r}", f"Write one of {', '.join(_CHOICES[name])}")
     if name in _RANGES and value not in _RANGES[name]:
         raise ConfigError(f"{origin}: {name} is {value}", f"Write a number from {_RANGES[name][0]} to {_RANGES[name][-1]}")
     return value
 
 
+def _sensors(value: Any, origin: str) -> Any:
+    """A table as settings `NAME=URL`, each checked; what is no table or list is left for `_checked`. Raises: ConfigError."""
+    from edge_mcp.sensors.settings import environment_parts, sensors_of
+
+    if isinstance(value, str):
+        value = environment_parts(value)
+    if isinstance(value, Mapping) and all(isinstance(url, str) for url in value.values()):
+        value = [f"{name}={url}" for name, url in value.items()]
+    if isinstance(value, list | tuple) and all(isinstance(setting, str) for setting in value):
+        try:
+            sensors_of(value)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error.message}", error.hint) from error
+    return value
+
+
 def _from_text(name: str, text: str) -> Any:
     """An environment variable's value as the setting's type; what does not fit is left for `_checked` to refuse."""
+    if name == "sensors":
+        return text  # with colons of its own
     default = next(field.default for field in fields(Config) if field.name == name)
     if isinstance(default, tuple):
         return tuple(part for part in text.split(os.pathsep) if part)

@@ -1,8 +1,22 @@
 """What this process has measured since it began: calls, and how long each model took to load and to run. Pure."""
 
 from collections import defaultdict, deque
+from dataclasses import dataclass
 
 KEPT = 101
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a model has done since the start: calls answered and failed, items and batches run, and microseconds that its calls
+    waited and ran, of all of them together."""
+
+    success: int = 0
+    failure: int = 0
+    inferences: int = 0
+    executions: int = 0
+    queue_us: int = 0
+    compute_us: int = 0
 
 
 class Measurements:
@@ -14,11 +28,26 @@ class Measurements:
         self._runs: defaultdict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._loads: dict[str, float] = {}
         self._memory: dict[str, float] = {}
+        self.models: defaultdict[str, Counters] = defaultdict(Counters)
 
     def called(self, failed: bool) -> None:
         """A tool was called, and answered or failed."""
         self.answered += not failed
         self.failed += failed
+
+    def executed(self, model: str, size: int, queued_s: float, seconds: float) -> None:
+        """A batch of `size` calls ran for `seconds`; together they had waited for `queued_s`."""
+        counters = self.models[model]
+        counters.inferences += size
+        counters.executions += 1
+        counters.queue_us += round(queued_s * 1e6)
+        counters.compute_us += round(seconds * 1e6)
+
+    def settled(self, model: str, failed: bool) -> None:
+        """A call of a model was answered, or failed."""
+        counters = self.models[model]
+        counters.success += not failed
+        counters.failure += failed
 
     def ran(self, model: str, size: int, seconds: float) -> None:
         """One call ran alone; `size` is that of its arguments in bytes, `seconds` what the runtime took."""
@@ -28,7 +57,7 @@ class Measurements:
     def loaded(self, model: str, seconds: float, memory_mb: float = 0.0) -> None:
         """A model was loaded and warmed up, and took this much memory."""
         self._loads[model] = seconds
-        self._memory[model] = memory_mb
+        self._memory[model] = round(memory_mb, 1)
 
     def run_s(self, model: str) -> float | None:
         """The median time of a run; None before the first."""

@@ -168,7 +168,12 @@ class Server:
 
     async def _begin(self, tool: Tool, arguments: bytes, early: Context) -> Answer:
         """Run a tool as a task, once the questions that come before it are answered."""
-        await tool.prepare(arguments, early)
+        try:
+            await tool.prepare(arguments, early)
+        except ProtocolError:
+            raise
+        except EdgeError as error:
+            return ToolResult.failed(str(error))  # as without a task
 
         async def work(task: Task) -> Mapping[str, Any]:
             context = Context(early.peer, early.capabilities, None, TaskWire(task), partial(task.ask, early.answers))

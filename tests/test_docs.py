@@ -71,8 +71,8 @@ def test_every_flag_is_in_the_readme() -> None:
     flags: set[str] = set()
     for path in (ROOT / "edge_mcp" / "cli").rglob("*.py"):
         constants = [node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Constant)]
-        flags |= {text for text in constants if isinstance(text, str) and re.fullmatch(r"--[a-z][a-z-]+", text)}
-    written = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+        flags |= {text for text in constants if isinstance(text, str) and re.fullmatch(r"--[a-z][a-z0-9-]+", text)}
+    written = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README))
     assert flags - {"--help"} <= written, "flags that README.md does not mention"
     own = {"--dev"}  # of scripts/setup
     assert not flags or written - own <= flags, "README.md mentions flags that are not there"

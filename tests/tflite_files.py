@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import flatbuffers  # type: ignore[import-untyped]
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -19,6 +19,8 @@ TYPES = {
     "bool": schema.TensorType.BOOL,
     "string": schema.TensorType.STRING,
     "complex64": schema.TensorType.COMPLEX64,
+    "int4": schema.TensorType.INT4,
+    "uint4": schema.TensorType.UINT4,
     "resource": schema.TensorType.RESOURCE,
 }
 

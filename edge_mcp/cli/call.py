@@ -41,6 +41,7 @@ def parser() -> Parser:
     parser.add_argument("--json", action="store_true", help="print structuredContent as JSON")
     parser.add_argument("--save", metavar="FILE", type=Path, help="write the picture that the tool answers, a PNG")
     parser.add_models()
+    parser.add_argument("--sensor", metavar="NAME=URL", action="append", help="a sensor of the server that is started")
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="give up after this long")
     parser.add_debug()
     return parser
@@ -97,7 +98,8 @@ async def _connect(options: argparse.Namespace, screen: "_Screen") -> Connection
         return await WebSocketServer.connect(options.url, token=_token(options.token_file, options.url))
     from edge_mcp.client.stdio import StdioServer
 
-    load(options.config, {"models": options.models})  # what is wrong with the settings is told by this process
+    # What is wrong with the settings is told by this process.
+    load(options.config, {"models": options.models, "sensors": options.sensor})
     screen.progress(0, None, "starting")
     return await StdioServer.start(_server_command(options), screen.log, _server_environment())
 
@@ -126,6 +128,8 @@ def _server_command(options: argparse.Namespace) -> list[str]:
     command += ["--debug"] if options.debug else ["--log-level", "warning"]
     for folder in options.models or ():
         command.append(f"--models={folder}")
+    for sensor in options.sensor or ():
+        command.append(f"--sensor={sensor}")
     if options.config is not None:
         command.append(f"--config={options.config}")
     return command

@@ -8,19 +8,22 @@ _MAX_ITEMS = 8
 
 
 def rendered(result: Mapping[str, Any]) -> str:
-    """Lists of objects as tables, everything else as `name: value` lines below them."""
+    """Lists of objects as tables; below them texts of several lines as they are, and everything else as `name: value`."""
     tables: list[str] = []
+    texts: list[str] = []
     lines: list[str] = []
     for name, value in result.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             tables.append(table(value))
         elif isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
             tables.append(table([{name: key, **item} for key, item in value.items()]))
-        elif isinstance(value, list | dict) and not value:
+        elif isinstance(value, list | dict | str) and not value:
             lines.append(f"{printable(name)}: nothing found")
+        elif isinstance(value, str) and "\n" in value:
+            texts.append("\n".join([f"{printable(name)}:", *(f"  {printable(line)}" for line in value.splitlines())]))
         else:
             lines.append(f"{printable(name)}: {_line(name, value)}")
-    return "\n\n".join([*tables, "\n".join(lines)] if lines else tables)
+    return "\n\n".join([*tables, *texts, "\n".join(lines)] if lines else [*tables, *texts])
 
 
 def table(rows: Sequence[Mapping[str, Any]], widest: int = _MAX_CELL) -> str:

@@ -24,6 +24,9 @@ def parser() -> Parser:
     parser.add_argument("--listen", metavar="HOST:PORT", help="serve HTTP and WebSockets here; without --stdio by default")
     parser.add_models()
     parser.add_argument("--file-root", metavar="DIR", action="append", help="folder whose files any peer may name")
+    parser.add_argument("--sensor", metavar="NAME=URL", action="append", help="a camera or microphone that peers may read")
+    parser.add_argument("--sensor-consent", metavar="WHEN", help="whose user has to agree first: ask, required or never")
+    parser.add_argument("--sensor-timeout-s", metavar="N", type=int, help="how long a sensor may take")
     parser.add_argument("--lanes", metavar="N", type=int, help="runs at once (default: one for each processor, at most four)")
     parser.add_argument("--keep-loaded-s", metavar="N", type=int, help="seconds until an unused model is unloaded")
     parser.add_argument("--memory-mb", metavar="N", type=int, help="what all models and their engines may take, in MiB")
@@ -72,6 +75,9 @@ def settings(options: argparse.Namespace) -> Config:
         "max_sessions": options.max_sessions,
         "session_idle_s": options.session_idle_s,
         "file_roots": options.file_root,
+        "sensors": options.sensor,
+        "sensor_consent": options.sensor_consent,
+        "sensor_timeout_s": options.sensor_timeout_s,
         "lanes": options.lanes,
         "keep_loaded_s": options.keep_loaded_s,
         "memory_mb": options.memory_mb,

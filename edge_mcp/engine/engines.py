@@ -1,36 +1,15 @@
 """All engines as one: a shared process for most models, and one of its own for each that its manifest calls isolated."""
 
-from collections.abc import Callable, Sequence
-
-import msgspec
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from edge_mcp.engine.client import EngineClient
 from edge_mcp.engine.keeper import Keeper
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Ran
+from edge_mcp.engine.status import EngineStatus, LoadedModel
 from edge_mcp.engine.watch import Tell
 from edge_mcp.errors import EngineError
 from edge_mcp.measurements import Measurements
-
-
-class LoadedModel(msgspec.Struct, frozen=True):
-    """A model in memory. `memory_mb` is what it was measured to take, in units of 2^20 bytes."""
-
-    key: str
-    name: str
-    version: str
-    memory_mb: float
-    idle_s: float
-    preloaded: bool
-
-
-class EngineStatus(msgspec.Struct, frozen=True):
-    """An engine: its process while there is one, the key of the model that it is kept for (None: the shared one), how many runs
-    are in progress, and what is loaded."""
-
-    pid: int | None
-    isolated: str | None
-    running: int
-    models: list[LoadedModel]
 
 
 class Engines:
@@ -48,6 +27,7 @@ class Engines:
         self._closed = False
         self._shared = self._client()
         self._isolated: dict[str, EngineClient] = {}
+        self._apart: set[EngineClient] = set()
 
     @property
     def pid(self) -> int | None:
@@ -96,6 +76,18 @@ class Engines:
             self._isolated.pop(key, None)
             await client.end(f"{key} is not needed any more")
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[EngineClient]:
+        """An engine of its own for a moment: what crashes or hangs in it costs nobody else's calls anything."""
+        client = EngineClient(1, keeper=self._keeper)
+        self._apart.add(client)
+        try:
+            yield client
+        finally:
+            await client.end("it was started to prove one model")
+            await client.close()
+            self._apart.discard(client)
+
     async def shrink(self, scale: float) -> None:
         """From now on keep idle models `scale` times as long as they would be (1: as set); 0: unload them now."""
         await self._keeper.shrink(scale)
@@ -104,7 +96,7 @@ class Engines:
         """End all engines for good; requests in flight fail."""
         self._closed = True
         self._keeper.close()
-        for client in self._clients():
+        for client in [*self._clients(), *self._apart]:
             await client.close()
 
     def _of(self, model: ModelSpec) -> EngineClient:

@@ -49,11 +49,17 @@ class ModelSpec(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One call's arguments as the peer encoded them (`encoding`: json), and the folders that its `file:` paths may name."""
+    """One call's arguments as the peer encoded them (`encoding`: json), and the folders that its `file:` paths may name.
+
+    `owner` is whose streams it may go on with. `attached` are bytes, by the argument whose place they take: what the sensor
+    gave that it names.
+    """
 
     arguments: bytes
     encoding: str = "json"
     roots: tuple[str, ...] = ()
+    owner: str = ""
+    attached: dict[str, bytes] = {}
 
 
 class Describe(msgspec.Struct, frozen=True, tag="describe"):

@@ -20,8 +20,8 @@ ROOM_S = 10.0
 _START_MB = 25.0
 _PACKAGES_MB = 20.0
 """What an engine, and the packages of a runtime, are expected to need before they were measured."""
-_RUNS_MB = 8.0
-"""What runs take besides what was measured in loads, such as decoded pictures."""
+_RUNS_MB = 12.0
+"""What runs take besides what was measured in loads, such as decoded pictures: kept free where it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ class Room:
                 return need
             if await self._one_less(model.key):
                 continue
-            if lacking <= 0 and not need.measured:
-                return need  # it was a guess: now there is as much room as there can be, and the load will tell
+            if lacking <= 0 and (not need.measured or over <= _RUNS_MB):
+                return need  # there is as much room as there can be; if it was a guess, the load will tell
             raise EngineError(
                 f"memory is short: {model.manifest.model.name} needs {need.total_mb:.0f} MB, and "
                 f"{max(0.0, need.total_mb - max(over, lacking)):.0f} MB are left",
@@ -160,7 +160,7 @@ class Room:
         name, total_mb = model.manifest.model.name, need.total_mb
         if need.measured:
             self._check_limit(model, need.model_mb)
-            if total_mb + _RUNS_MB > limits.budget_mb:
+            if total_mb > limits.budget_mb:
                 raise _too_large(name, need.model_mb, total_mb, limits.budget_mb)
         free_mb = limits.memory.available_mb() + self._used_mb(limits)
         if total_mb + limits.reserve_mb > free_mb:
@@ -173,11 +173,9 @@ class Room:
 
     def _need(self, model: ModelSpec, holder: Holder | None) -> Need:
         """What loading takes; without a holder: in an engine that is yet to start."""
-        suffix = Path(model.manifest.model.file).suffix
         there = self._holders.get(holder) if holder is not None and holder.pid is not None else None
         engine_mb = self._start_mb if there is None else 0.0
-        if suffix not in (there or ()):
-            engine_mb += self._packages_mb.get(suffix, _PACKAGES_MB)
+        engine_mb += sum(self._packages_mb.get(suffix, _PACKAGES_MB) for suffix in _suffixes(model) - (there or set()))
         return self._residency.need(model, _file_mb(model), engine_mb)
 
     def _shortage(self, need_mb: float, limits: Limits) -> tuple[float, float]:
@@ -194,14 +192,13 @@ class Room:
     async def judge(self, model: ModelSpec, holder: Holder, loaded: Loaded) -> None:
         """Whether a model that was loaded may stay. Raises: ModelError (too large), NotStarted (once more, with what is known
         now); then it was unloaded."""
-        suffix = Path(model.manifest.model.file).suffix
         there = self._holders.setdefault(holder, set())
-        first = suffix not in there
-        if loaded.imported_mb > 0:
-            self._packages_mb[suffix] = max(loaded.imported_mb, self._packages_mb.get(suffix, 0.0) if not first else 0.0)
-        if not there:
+        first, fresh = _suffixes(model) - there, not there
+        if len(first) == 1:
+            self._packages_mb[next(iter(first))] = loaded.imported_mb
+        if fresh:
             self._start_mb = loaded.start_mb or self._start_mb
-        there.add(suffix)
+        there |= first
         if 0 < model.manifest.resources.memory_mb < loaded.memory_mb:
             await holder.drop(model.key)
             if first:
@@ -209,17 +206,18 @@ class Room:
                 raise NotStarted(f"{model.key} is measured once more")
             self._check_limit(model, loaded.memory_mb)
         if self._limits is not None:
-            await self._judge_all(model, holder, loaded, self._limits)
+            await self._judge_all(model, holder, loaded, self._limits, fresh)
 
-    async def _judge_all(self, model: ModelSpec, holder: Holder, loaded: Loaded, limits: Limits) -> None:
-        """More was needed than expected: idle models go, or else the new one."""
+    async def _judge_all(self, model: ModelSpec, holder: Holder, loaded: Loaded, limits: Limits, fresh: bool) -> None:
+        """More was needed than expected: idle models go, or else the new one. It is too large if it does not even fit a `fresh`
+        engine that nothing else was ever loaded into."""
         while max(self._shortage(0, limits)) > 0 and (idle := self._residency.victim(busy=False, but=model.key)):
             await self.drop(idle)
         total_mb = self._used_mb(limits)
-        if total_mb + _RUNS_MB <= limits.budget_mb:
+        if total_mb <= limits.budget_mb:
             return
         await holder.drop(model.key)
-        if self._residency.all() or self._holders.get(holder, set()) - {Path(model.manifest.model.file).suffix}:
+        if self._residency.all() or not fresh:
             raise NotStarted(f"{model.key} needs {loaded.memory_mb:.0f} MB, more than was expected")
         raise _too_large(model.manifest.model.name, loaded.memory_mb, total_mb, limits.budget_mb)
 
@@ -241,14 +239,19 @@ class Room:
 
 def _too_large(name: str, model_mb: float, total_mb: float, budget_mb: float) -> ModelError:
     return ModelError(
-        f"{name} needs {total_mb + _RUNS_MB:.0f} MB with its engine ({model_mb:.0f} MB of it the model's own), but memory_mb "
+        f"{name} needs {total_mb:.0f} MB with its engine ({model_mb:.0f} MB of it the model's own), but memory_mb "
         f"allows {budget_mb:.0f} MB",
         "Raise memory_mb, or use a smaller model",
     )
 
 
+def _suffixes(model: ModelSpec) -> set[str]:
+    """Those of its files: each has a runtime of its own."""
+    return {Path(part.model.file).suffix for part in model.manifest.parts}
+
+
 def _file_mb(model: ModelSpec) -> float:
     try:
-        return (Path(model.folder) / model.manifest.model.file).stat().st_size / (1024 * 1024)
+        return sum((Path(model.folder) / part.model.file).stat().st_size for part in model.manifest.parts) / (1024 * 1024)
     except OSError:
         return 0.0

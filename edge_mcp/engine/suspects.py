@@ -54,8 +54,9 @@ def fingerprint(key: str, items: Sequence[Item] = ()) -> bytes:
     """What makes two requests the same; of a load or describe the key alone."""
     digest = blake2b(key.encode(), digest_size=16)
     for item in items:
-        digest.update(len(item.arguments).to_bytes(8))
-        digest.update(item.arguments)
+        for part in (item.arguments, *item.attached.values()):
+            digest.update(len(part).to_bytes(8))
+            digest.update(part)
     return digest.digest()
 
 

@@ -8,7 +8,7 @@ from edge_mcp.prompts.base import PromptArgument, PromptDefinition, PromptMessag
 from edge_mcp.protocol.content import EmbeddedResource
 from edge_mcp.repository.inputs import ImageInput
 from edge_mcp.repository.labels import labels
-from edge_mcp.repository.outputs import BlazefaceOutput, SsdOutput
+from edge_mcp.repository.outputs import BlazefaceOutput, SsdOutput, TextBoxesOutput
 from edge_mcp.repository.store import Entry, Store
 
 STATUS = "device://status"
@@ -38,11 +38,18 @@ NAMES = frozenset({_LOOK.name, _FIND.name, _CHECK.name, _EXPLAIN.name})
 
 
 class DevicePrompts:
-    """See prompts.base.Prompts. `read` gives the text of a resource of the device."""
+    """See prompts.base.Prompts. `read` gives the text of a resource of the device; `sensors` are URIs that give pictures."""
 
-    def __init__(self, store: Store, read: Callable[[str], str | None]) -> None:
-        self._entries = {entry.manifest.model.name: entry for entry in store.entries}
+    def __init__(self, store: Store, read: Callable[[str], str | None], sensors: Sequence[str] = ()) -> None:
+        self._sensors = sensors
         self._read = read
+        self._definitions: list[PromptDefinition] = []
+        self.swap(store)
+
+    def swap(self, store: Store) -> bool:
+        """Tell of what is in `store` from now on; whether the list of prompts has changed."""
+        before = self._definitions
+        self._entries = {entry.manifest.model.name: entry for entry in store.entries}
         self._labels: dict[str, tuple[str, ...]] = {}
         looking = [entry for entry in store.entries if isinstance(entry.manifest.input, ImageInput)]
         self._finders = [entry for entry in looking if isinstance(entry.manifest.output, SsdOutput)]
@@ -53,6 +60,7 @@ class DevicePrompts:
             _CHECK,
             *([_EXPLAIN] if self._entries else []),
         ]
+        return self._definitions != before
 
     async def prompts(self) -> Sequence[PromptDefinition]:
         """See Prompts."""
@@ -82,10 +90,12 @@ class DevicePrompts:
     def _look(self, question: str) -> list[PromptMessage]:
         steps = "\n".join(f"{number}. {_step(entry)}" for number, entry in enumerate(self._lookers, 1))
         asked = question.strip() or "What is in this picture?"
+        now = f" If I gave you none, use `{'` or `'.join(self._sensors)}`: a camera of the device." if self._sensors else ""
         return [
             PromptMessage.user(
                 f"{asked}\n\nLook at the picture that I gave you with the models of this device. Pass it as the argument "
-                f"`image` (base64, or a data: URI) to these tools, in this order, as far as the question needs them:\n{steps}\n"
+                f"`image` (base64, or a data: URI) to these tools, in this order, as far as the question needs them.{now}\n"
+                f"{steps}\n"
                 "\nBoxes are in pixels of the picture, from its top left. Scores go from 0 to 1: say how sure you are, and "
                 "what the models cannot tell. When nothing is found, try once more with a lower `threshold` before you say so."
             )
@@ -149,7 +159,7 @@ class DevicePrompts:
 def _order(entry: Entry) -> int:
     """What is there first, then what the whole is, then details."""
     output = entry.manifest.output
-    return 0 if isinstance(output, SsdOutput) else 2 if isinstance(output, BlazefaceOutput) else 1
+    return 0 if isinstance(output, SsdOutput) else 2 if isinstance(output, BlazefaceOutput | TextBoxesOutput) else 1
 
 
 def _step(entry: Entry) -> str:

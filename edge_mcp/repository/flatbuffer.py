@@ -5,13 +5,14 @@ Every offset is checked against the bytes that there are, and what is read is bo
 
 import struct
 from collections.abc import Callable
+from mmap import mmap
 
 Read = Callable[[int, int], bytes]
 """`read(offset, size)`: exactly `size` bytes. Raises: ValueError where there are fewer."""
 
 
-def of_bytes(content: bytes) -> Read:
-    """Read from memory."""
+def of_bytes(content: bytes | mmap) -> Read:
+    """Read from memory, or a mapped file."""
 
     def read(offset: int, size: int) -> bytes:
         if offset < 0 or size < 0 or offset + size > len(content):

@@ -42,8 +42,27 @@ class BytesInput(Section, frozen=True, tag_field="kind", tag="bytes"):
     min_bytes: int = 0
 
 
+class AudioInput(Section, frozen=True, tag_field="kind", tag="audio"):
+    """Sound, mixed down to one channel of `rate` samples a second, each from -1 to 1, and given to the model step by step.
+
+    With `features = "samples"` a step takes `window` new samples, behind the last `context` of those before (zeros at first).
+    With `"micro"` it takes `window` rows of 40 features, one for each 10 ms, by the front end of TensorFlow Lite Micro. `input`
+    names the tensor that they go into; it may be empty where nothing else feeds one. `state` feeds inputs with outputs of the
+    step before (input = output; zeros at first), `constants` are inputs that never change. `max_seconds` bounds a call.
+    """
+
+    window: int
+    rate: int = 16000
+    features: Literal["samples", "micro"] = "samples"
+    context: int = 0
+    input: str = ""
+    state: dict[str, str] = {}
+    constants: dict[str, float] = {}
+    max_seconds: int = 600
+
+
 class TensorInput(Section, frozen=True, tag_field="kind", tag="tensor"):
     """One argument for each input of the model, under the input's own name."""
 
 
-Input = ImageInput | TextInput | BytesInput | TensorInput
+Input = ImageInput | TextInput | BytesInput | AudioInput | TensorInput

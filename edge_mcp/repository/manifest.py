@@ -14,6 +14,8 @@ from edge_mcp.repository.inputs import ImageInput, Input, TensorInput
 from edge_mcp.repository.nearest import likely
 from edge_mcp.repository.outputs import Output, RawOutput
 from edge_mcp.repository.sections import Check, ModelSection, Resources, Scheduling, Section, ToolSection
+from edge_mcp.repository.semver import is_version
+from edge_mcp.repository.sound import sound_problems
 from edge_mcp.repository.steps import FINDERS, Problem, Step, output_problems, picture_problems, step_problems
 
 MANIFEST_NAME = "model.toml"
@@ -66,17 +68,20 @@ def parse(text: str, origin: str = MANIFEST_NAME) -> Manifest:
     return manifest
 
 
-def read(folder: Path) -> Manifest:
-    """Read the manifest of a model folder. Raises: ManifestError."""
-    path = folder / MANIFEST_NAME
+def read(folder: Path, name: str = "", origin: Path | None = None) -> Manifest:
+    """Read the manifest of a model folder; `name` is that of the model where the folder has another.
+
+    `origin` is the folder that errors speak of, if it is another. Raises: ManifestError.
+    """
+    path = (origin or folder) / MANIFEST_NAME
     try:
-        text = path.read_text("utf-8")
+        text = (folder / MANIFEST_NAME).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: cannot be read: {error}") from error
     manifest = parse(text, str(path))
-    if manifest.model.name != folder.name:
+    if manifest.model.name != (name or folder.name):
         raise ManifestError(
-            f"{path}: model.name is {manifest.model.name!r}, but its folder is {folder.name!r}", "Both must be the same"
+            f"{path}: model.name is {manifest.model.name!r}, but its folder is {name or folder.name!r}", "Both must be the same"
         )
     return manifest
 
@@ -96,6 +101,8 @@ def _check(manifest: Manifest, data: dict[str, Any], origin: str) -> None:
 def _problems(manifest: Manifest, data: dict[str, Any]) -> Iterator[Problem]:
     name, tool = manifest.model.name, manifest.tool.name
     yield not _NAME.fullmatch(name), f"model.name {name!r}", "Use lower-case letters, digits and single hyphens"
+    version = manifest.model.version
+    yield not is_version(version), f"model.version {version!r}", "Write a semantic version, such as 1.0.0 or 1.1.0-beta.2"
     yield not _TOOL_NAME.fullmatch(tool), f"tool.name {tool!r}", "Use 1 to 64 letters, digits, '_' or '-'"
     yield manifest.scheduling.deadline_ms < 1, "scheduling.deadline_ms", "Write a positive number of milliseconds"
     yield not 1 <= manifest.resources.threads <= 64, "resources.threads", "Write a number from 1 to 64"
@@ -127,3 +134,4 @@ def _part_problems(part: Manifest, place: str, gets_crops: bool) -> Iterator[Pro
     if isinstance(part.input, ImageInput):
         yield from picture_problems(place, part.input, part.output)
     yield from output_problems(place, part.output)
+    yield from sound_problems(place, part.input, part.output)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 _PLACE = re.compile(r" - at `\$([^`]*)`$")
+_OF_STEP = re.compile(r"steps\[(\d+)\]\.((?:input|output)(?:[.\[].*)?)")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _MISSING = re.compile(r"missing required field `([^`]*)`")
 _INVALID = re.compile(r"^Invalid (?:enum )?value (?:'(.*)')?", re.DOTALL)
@@ -18,6 +19,8 @@ def likely(manifest: type[msgspec.Struct], data: Mapping[str, Any], problem: str
     """For msgspec's complaint about `data`, the tables of a `model.toml`: the nearest right key, word or section, if any."""
     place = _PLACE.search(problem)
     path = place[1].strip(".") if place else ""
+    if step := _OF_STEP.fullmatch(path):
+        data, path = data["steps"][int(step[1])], step[2]
     section = path.split(".")[0].split("[")[0]
     tables = _tables(manifest)
     if unknown := _UNKNOWN.search(problem):

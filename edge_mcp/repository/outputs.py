@@ -80,8 +80,37 @@ class CtcOutput(Section, frozen=True, tag_field="decoder", tag="ctc"):
     threshold: float = 0.5
 
 
+class SpeechOutput(Section, frozen=True, tag_field="decoder", tag="speech"):
+    """From when to when there is speech, of one score for each step (as Silero VAD's `get_speech_timestamps`).
+
+    Speech begins with a score of `threshold`, and ends where scores stay below `threshold - hysteresis` for `min_silence_ms`;
+    what is not longer than `min_speech_ms` is left out; the rest grows by `padding_ms` at both ends. `scores` names the output
+    tensor; it may be empty where there is but one that is no state.
+    """
+
+    scores: str = ""
+    threshold: float = 0.5
+    hysteresis: float = 0.15
+    min_speech_ms: int = 250
+    min_silence_ms: int = 100
+    padding_ms: int = 30
+
+
+class WakeWordOutput(Section, frozen=True, tag_field="decoder", tag="wake_word"):
+    """When a word was said, of one score for each step: the mean of the last `window` scores is at least `threshold`.
+
+    The next one counts when that mean has been below it, and `pause_ms` later at the earliest. `scores` as in `speech`.
+    """
+
+    phrase: str
+    scores: str = ""
+    threshold: float = 0.85
+    window: int = 5
+    pause_ms: int = 1000
+
+
 class RawOutput(Section, frozen=True, tag_field="decoder", tag="raw"):
     """The output tensors as they are."""
 
 
-Output = SsdOutput | BlazefaceOutput | SoftmaxOutput | TextBoxesOutput | CtcOutput | RawOutput
+Output = SsdOutput | BlazefaceOutput | SoftmaxOutput | TextBoxesOutput | CtcOutput | SpeechOutput | WakeWordOutput | RawOutput

@@ -32,7 +32,8 @@ class ToolSection(Section, frozen=True):
 class Scheduling(Section, frozen=True):
     """`[scheduling]`: `deadline_ms` is how long a run may take before it counts as hung (a grace is added).
 
-    `max_batch_size` is how many calls may run as one where the file cannot tell; 0: as the file says.
+    `max_batch_size` is how many rows, of one call or several, may run as one; with it there is a batch also where the file does
+    not tell the sizes of its outputs. 0: as the file says.
     """
 
     deadline_ms: int = 10_000

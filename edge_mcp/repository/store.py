@@ -1,28 +1,24 @@
-"""Finds the models in the repository's folders; reads manifests only, never a model."""
+"""Finds the models in the repository's folders; reads manifests and states only, never a model that is known already."""
 
-import re
-import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
-from edge_mcp.errors import ManifestError
-from edge_mcp.repository.manifest import MANIFEST_NAME, SUFFIXES, Manifest, read
-from edge_mcp.repository.sections import ModelSection, ToolSection
+from edge_mcp.config import shipped_models
+from edge_mcp.errors import EdgeError, ManifestError
+from edge_mcp.repository.entry import Entry, children, derived, in_place
+from edge_mcp.repository.sources import fingerprint
 
+if TYPE_CHECKING:
+    from edge_mcp.repository.versions import Versions
 
-class Entry(msgspec.Struct, frozen=True):
-    """A model found: its folder, and its manifest (derived from the file's name when `bare`)."""
+__all__ = ["Entry", "Found", "Store", "derived", "found", "look", "merged", "scan"]
 
-    folder: Path
-    manifest: Manifest
-    bare: bool = False
-
-    @property
-    def file(self) -> Path:
-        """The model file."""
-        return self.folder / self.manifest.model.file
+Found = tuple[list[Entry], list[str]]
+"""The models of one folder, and what is wrong with the rest."""
 
 
 class Store(msgspec.Struct, frozen=True):
@@ -33,62 +29,79 @@ class Store(msgspec.Struct, frozen=True):
     folders: tuple[Path, ...] = ()
 
 
-def scan(folders: Iterable[Path]) -> Store:
-    """Look for model folders (with a `model.toml`) and bare model files in each folder.
+def scan(folders: Iterable[Path], adopt: bool = True) -> Store:
+    """The models in each folder: the active versions, or what lies there where this process keeps none (see `Versions.of`).
 
-    Of two models with the same name, or two tools with the same name, the first counts and the second is a problem; so is
-    what cannot be looked at.
+    With `adopt`, what was dropped in and is new is taken in first; else it is left out, and nothing is written.
+    Of models with one name in several folders the first counts. Of two tools with one name the first counts, and the second
+    is a problem; so is what cannot be looked at.
     Raises: ManifestError when a folder cannot be read.
     """
     folders = tuple(folders)
-    found: dict[str, Entry] = {}
+    return merged([found(folder, adopt) for folder in folders], folders)
+
+
+def look(folders: Iterable[Path]) -> Store:
+    """As `scan`, but nothing is written: what is new is listed as it lies there. Raises: ManifestError."""
+    folders = tuple(folders)
+    parts = []
+    for folder in folders:
+        entries, problems = found(folder, adopt=False)
+        if versions := _versions(folder):
+            known = {entry.manifest.model.name for entry in entries}
+            for source in versions.candidates():
+                if source.name not in known:
+                    _add(source.path, folder, entries, problems)
+        parts.append((entries, problems))
+    return merged(parts, folders)
+
+
+def merged(parts: Iterable[Found], folders: tuple[Path, ...]) -> Store:
+    """One store of what was found in several folders, the first of which counts most."""
+    models: dict[str, Entry] = {}
     tools: dict[str, Entry] = {}
     problems: list[str] = []
-    for path in (path for folder in folders for path in _children(folder)):
-        try:
-            entry = _entry(path)
-        except ManifestError as error:
-            problems.append(str(error))
-            continue
-        if entry is None:
-            continue
-        name, tool = entry.manifest.model.name, entry.manifest.tool.name
-        if twin := found.get(name) or tools.get(tool):
-            problems.append(f"{path}: left out, because {twin.file} has the same name. Rename one of them")
-            continue
-        found[name] = tools[tool] = entry
+    for entries, wrong in parts:
+        problems += wrong
+        for entry in entries:
+            name, tool = entry.manifest.model.name, entry.manifest.tool.name
+            twin = models.get(name)
+            if twin and twin.repository != entry.repository:
+                continue
+            if twin := twin or tools.get(tool):
+                place = entry.file if entry.bare else entry.folder
+                problems.append(f"{place}: left out, because {twin.file} has the same name. Rename one of them")
+                continue
+            models[name] = tools[tool] = entry
     return Store(tuple(tools[name] for name in sorted(tools)), tuple(problems), folders)
 
 
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise ManifestError(f"the model folder {folder} cannot be read: {error.strerror}", "Name one that can") from error
+def found(folder: Path, adopt: bool = True) -> Found:
+    """What is in one folder; see `scan`. Raises: ManifestError when it cannot be read."""
+    versions = _versions(folder)
+    if versions is not None:
+        return versions.entries(adopt)
+    entries: list[Entry] = []
+    problems: list[str] = []
+    for path in children(folder):
+        _add(path, folder, entries, problems)
+    return entries, problems
 
 
-def _entry(path: Path) -> Entry | None:
-    mode = _mode(path)
-    if stat.S_ISDIR(mode):
-        return Entry(path, read(path)) if _mode(path / MANIFEST_NAME) else None
-    if path.suffix not in SUFFIXES or not stat.S_ISREG(mode):
+def _versions(folder: Path) -> "Versions | None":
+    """See `Versions.of`. What keeps versions is not imported for what ships."""
+    if folder.resolve() == shipped_models().resolve():
         return None
-    return Entry(path.parent, derived(path), bare=True)
+    from edge_mcp.repository.versions import Versions
+
+    return Versions.of(folder)
 
 
-def _mode(path: Path) -> int:
-    """What is at `path`; 0: nothing. Raises: ManifestError where that cannot be known."""
+def _add(path: Path, folder: Path, entries: list[Entry], problems: list[str]) -> None:
+    """Add the model at `path` as it lies there."""
     try:
-        return path.stat().st_mode
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read: {error.strerror}", "Let this user read it, or move it away") from error
-
-
-def derived(file: Path) -> Manifest:
-    """The manifest of a bare model file: a tensor tool named after it."""
-    tool = re.sub(r"[^A-Za-z0-9_-]+", "_", file.stem)[:64].strip("_") or "model"
-    name = re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-") or "model"
-    description = f"Runs the model {file.name} on tensors: one argument for each of its inputs."
-    return Manifest(ModelSection(name, "0.0.0", file.name), ToolSection(tool, file.stem, description))
+        if entry := in_place(path):
+            mark = fingerprint(path, {path.name} if entry.bare else None)
+            entries.append(replace(entry, fingerprint=mark, repository=folder))
+    except (ManifestError, EdgeError) as error:
+        problems.append(str(error))

@@ -9,8 +9,9 @@ import msgspec
 
 import edge_mcp
 from edge_mcp.context import Context
+from edge_mcp.engine.status import EngineStatus
+from edge_mcp.errors import EdgeError
 from edge_mcp.measurements import Measurements
-from edge_mcp.repository.outputs import RawOutput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
 from edge_mcp.resources import probe
@@ -35,6 +36,10 @@ class EngineState(Protocol):
         """The names of the models that are loaded."""
         ...
 
+    def status(self) -> Sequence[EngineStatus]:
+        """The shared engine, and each isolated one that is running."""
+        ...
+
 
 class DeviceResources:
     """See resources.base.Resources. Reading loads nothing: what is not known yet is null."""
@@ -47,17 +52,26 @@ class DeviceResources:
         measured: Measurements,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._entries = {entry.manifest.model.name: entry for entry in store.entries}
         self._engine = engine
         self._signatures = signatures
         self._measured = measured
         self._clock = clock
         self._began = clock()
+        self._list: list[ResourceDefinition] = []
+        self.swap(store)
+
+    def swap(self, store: Store) -> bool:
+        """Tell of what is in `store` from now on; whether the list of resources has changed."""
+        before = self._list
+        self._entries = {entry.manifest.model.name: entry for entry in store.entries}
+        self._problems = store.problems
+        status = ResourceDefinition(STATUS, "device-status", "Status of the device", _STATUS_SAYS, _JSON)
+        self._list = [status, *map(_listed, store.entries)]
+        return self._list != before
 
     async def resources(self) -> Sequence[ResourceDefinition]:
         """See Resources."""
-        status = ResourceDefinition(STATUS, "device-status", "Status of the device", _STATUS_SAYS, _JSON)
-        return [status, *(_listed(entry) for entry in self._entries.values())]
+        return self._list
 
     async def templates(self) -> Sequence[TemplateDefinition]:
         """See Resources."""
@@ -82,10 +96,11 @@ class DeviceResources:
     def _card(self, entry: Entry) -> dict[str, Any]:
         manifest, described = entry.manifest, self._signatures.get(entry.file, entry.manifest.model.signature)
         name, output = manifest.model.name, manifest.output
-        limits = {} if isinstance(output, RawOutput) else {"threshold": output.threshold, "max_results": output.max_results}
+        limits = {key: getattr(output, key) for key in ("threshold", "max_results") if hasattr(output, key)}
         return {
             "name": name,
             "version": manifest.model.version,
+            "versions": _versions(entry),
             "license": manifest.model.license or None,
             "source": manifest.model.source or None,
             "file": manifest.model.file,
@@ -96,9 +111,11 @@ class DeviceResources:
             "description": manifest.tool.description,
             "input": manifest.input,
             "output": {"decoder": output.__struct_config__.tag, **limits},
+            **({"steps": manifest.steps} if manifest.steps else {}),
             "signature": described.signature if described else None,
             "inference_ms": _ms(self._measured.run_s(name)),
             "load_ms": _ms(self._measured.load_s(name)),
+            "memory_mb": self._measured.memory_mb(name),
         }
 
     def _status(self) -> dict[str, Any]:
@@ -107,10 +124,17 @@ class DeviceResources:
             "version": edge_mcp.__version__,
             "uptime_s": round(self._clock() - self._began),
             "models": [
-                {"name": name, "tool": entry.manifest.tool.name, "loaded": pid is not None and name in loaded}
+                {
+                    "name": name,
+                    "version": entry.manifest.model.version,
+                    "tool": entry.manifest.tool.name,
+                    "loaded": name in loaded,
+                }
                 for name, entry in self._entries.items()
             ],
+            "problems": list(self._problems),
             "engine": {"running": pid is not None, "pid": pid},
+            "engines": [_engine(engine) for engine in self._engine.status() if engine.pid is not None],
             "calls": {"answered": self._measured.answered, "failed": self._measured.failed},
             "memory": {"server_mb": probe.resident_mb(os.getpid()), "engine_mb": probe.resident_mb(pid) if pid else None},
             "load": {"average_1min": average[0], "average_5min": average[1], "average_15min": average[2]},
@@ -120,7 +144,8 @@ class DeviceResources:
 
 
 _STATUS_SAYS = (
-    "What the device is doing: models loaded, calls answered and failed, memory of both processes, load, processor temperature."
+    "What the device is doing: models, which are loaded, what is wrong with others, calls answered and failed, memory of both "
+    "processes, load, processor temperature."
 )
 _CARD_SAYS = "What a model is: version, licence, source, digest, inputs and outputs, and how fast it has been on this device."
 
@@ -131,11 +156,34 @@ def _listed(entry: Entry) -> ResourceDefinition:
     return ResourceDefinition(MODEL + manifest.model.name, manifest.model.name, title, _CARD_SAYS, _JSON)
 
 
+def _engine(engine: EngineStatus) -> dict[str, Any]:
+    return {**msgspec.to_builtins(engine), "memory_mb": probe.resident_mb(engine.pid) if engine.pid else None}
+
+
 def _size(entry: Entry) -> int | None:
     try:
-        return entry.file.stat().st_size
+        return sum(file.stat().st_size for file in set(entry.files))
     except OSError:
         return None
+
+
+def _versions(entry: Entry) -> dict[str, Any] | None:
+    """What is kept of a model that was taken in, and why the source as it is now was not, if so."""
+    if not entry.digest:
+        return None
+    from edge_mcp.repository.origin import origin
+
+    try:
+        about = origin(entry)
+    except EdgeError as error:
+        return {"active": entry.manifest.model.version, "problem": str(error)}
+    return {
+        "active": entry.manifest.model.version,
+        "kept": about.kept,
+        "highest": about.highest,
+        "refused": about.refused or None,
+        "waiting": about.waiting or None,
+    }
 
 
 def _ms(seconds: float | None) -> float | None:

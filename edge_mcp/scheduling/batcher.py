@@ -10,6 +10,7 @@ from typing import Protocol
 from edge_mcp.engine.messages import Item, ModelSpec, Outcome, Ran
 from edge_mcp.engine.watch import Tell
 from edge_mcp.errors import BusyError, EdgeError, EngineError
+from edge_mcp.measurements import Measurements
 from edge_mcp.scheduling.curves import Curves
 from edge_mcp.scheduling.knee import HOP_S, Curve, Service
 from edge_mcp.scheduling.policy import Allowed, Call, Refusal, Scheduler
@@ -49,6 +50,7 @@ class _Waiting:
     outcome: "asyncio.Future[Outcome]"
     twin: tuple[str, bytes, tuple[str, ...]] | None
     tell: Tell | None
+    began: float
     asked: int = 1
 
 
@@ -65,12 +67,14 @@ class Batcher:
         allowed: Callable[[], Allowed],
         curves: Curves | None = None,
         may_measure: Callable[[], bool] = lambda: True,
+        measured: Measurements | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._allowed = allowed
         self._curves = curves
         self._may_measure = may_measure
+        self._measured = measured or Measurements()
         self._clock = clock
         self._unknown: dict[str, ModelSpec] = {}
         self._quiet: asyncio.TimerHandle | None = None
@@ -194,7 +198,7 @@ class Batcher:
         self._known(spec)
         now = self._clock()
         self._scheduler.allowed = self._allowed()
-        waiting = _Waiting(spec, item, asyncio.get_running_loop().create_future(), twin, tell)
+        waiting = _Waiting(spec, item, asyncio.get_running_loop().create_future(), twin, tell, now)
         call = Call(spec.key, now + deadline_s, owner, background, waiting)
         if refusal := self._scheduler.admit(now, call):
             raise _busy(refusal)
@@ -243,14 +247,18 @@ class Batcher:
         else:
             besides = max(0.0, self._clock() - began - ran.seconds - HOP_S)
             self.service(spec.key).observe(len(batch), ran.seconds, besides)
+            name = spec.manifest.model.name
+            self._measured.executed(name, len(batch), sum(began - one.began for one in batch), ran.seconds)
             for one, outcome in zip(batch, ran.outcomes, strict=True):
                 self._settled(one)
+                self._measured.settled(name, bool(outcome.error))
                 if not one.outcome.done():
                     one.outcome.set_result(outcome)
 
     def _fail(self, batch: list[_Waiting], error: Exception) -> None:
         for one in batch:
             self._settled(one)
+            self._measured.settled(one.spec.manifest.model.name, failed=True)
             if not one.outcome.done():
                 one.outcome.set_exception(error)
                 one.outcome.exception()  # marks it as seen: its caller may have been cancelled

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from edge_mcp.engine.messages import Signature, TensorSpec
+from edge_mcp.engine.messages import Quantization, Signature, TensorSpec
 from edge_mcp.engine.naming import argument_names
-from edge_mcp.repository.inputs import BytesInput, ImageInput, TensorInput, TextInput
+from edge_mcp.repository.inputs import AudioInput, BytesInput, ImageInput, TensorInput, TextInput
 from edge_mcp.repository.manifest import Manifest
-from edge_mcp.repository.outputs import CtcOutput, RawOutput
+from edge_mcp.repository.outputs import CtcOutput, RawOutput, SpeechOutput, WakeWordOutput
+from edge_mcp.tools.sound import AUDIO, sound_arguments
 
 _ENCODING = {
     "enum": ["base64", "list"],
@@ -40,6 +41,8 @@ def input_schema(manifest: Manifest, signature: Signature | None) -> dict[str, A
                 "contentEncoding": "base64",
                 "description": "The bytes: base64, a data: URI, or a file: URI or path that the server may read.",
             }
+        case AudioInput():
+            properties["audio"] = AUDIO
         case TensorInput():
             inputs = signature.inputs if signature else ()
             for name, spec in zip(argument_names(inputs), inputs, strict=True):
@@ -63,6 +66,8 @@ def _limits(manifest: Manifest) -> dict[str, Any]:
     """What results are wanted. In a pipeline that is for the first step to know, but for text: whoever reads it scores it."""
     last = manifest.parts[-1].output
     scoring = last if isinstance(last, CtcOutput) else manifest.output
+    if isinstance(scoring, SpeechOutput | WakeWordOutput):
+        return sound_arguments(scoring)
     limits: dict[str, Any] = {}
     if not isinstance(scoring, RawOutput):
         limits["threshold"] = {
@@ -72,7 +77,7 @@ def _limits(manifest: Manifest) -> dict[str, Any]:
             "default": scoring.threshold,
             "description": "Leave out what scores below this.",
         }
-    if not isinstance(manifest.output, RawOutput | CtcOutput):
+    if not isinstance(manifest.output, RawOutput | CtcOutput | SpeechOutput | WakeWordOutput):
         limits["max_results"] = {
             "type": "integer",
             "minimum": 1,
@@ -83,13 +88,19 @@ def _limits(manifest: Manifest) -> dict[str, Any]:
     return limits
 
 
+def _meaning(quantization: Quantization) -> str:
+    if len(quantization.scale) > 1:
+        return f"by a scale for each index of dimension {quantization.axis}"
+    return f"{quantization.scale[0]:.6g} * (integer - {quantization.zero_point[0]})"
+
+
 def _tensor_argument(name: str, spec: TensorSpec) -> dict[str, Any]:
     shape = "any shape" if spec.any_rank else f"shape {list(spec.shape[:_MAX_SHAPE])} (-1: any)"
     words = f"{spec.datatype} tensor of {shape}: a nested list, or {{dtype, shape, data}}."
     if name != spec.name:
         words = f"The model's input {spec.name[:_MAX_NAME]!r}. {words}"
     if spec.quantization:
-        words += " Its integers stand for reals; an FP32 tensor, or a list with fractions, is quantized."
+        words += f" Its integers stand for reals, {_meaning(spec.quantization)}; FP32, or a list with fractions, is quantized."
     return {
         "description": words,
         "anyOf": [

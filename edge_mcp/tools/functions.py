@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import is_dataclass
 from typing import Any, get_origin, is_typeddict
 
@@ -103,13 +103,17 @@ class FunctionTools:
     `taken` are names that others have.
     """
 
-    def __init__(self, taken: Collection[str] = ()) -> None:
+    def __init__(self, taken: Container[str] = ()) -> None:
         self._taken = taken
         self._tools: dict[str, Tool] = {}
 
     async def tools(self) -> Mapping[str, Tool]:
         """See Catalogue."""
         return self._tools
+
+    def has(self, name: str) -> bool:
+        """Whether there is one of this name."""
+        return name in self._tools
 
     def add(self, tool: Tool) -> None:
         """Raises: ConfigError when there is one of this name."""

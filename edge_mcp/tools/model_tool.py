@@ -1,7 +1,9 @@
 """A model as a tool."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,11 +13,15 @@ from edge_mcp.engine.messages import Item, ModelSpec, Signature
 from edge_mcp.errors import ConnectionClosed
 from edge_mcp.measurements import Measurements
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
-from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.inputs import AudioInput, TensorInput
 from edge_mcp.repository.store import Entry
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.base import TaskUse
 from edge_mcp.tools.results import output_schema
+from edge_mcp.tools.turns import Turns
+
+if TYPE_CHECKING:  # who has no sensors needs nothing of them
+    from edge_mcp.tools.sensing import Sensing
 
 LONG_S = 2.0
 LARGE_BYTES = 1024 * 1024
@@ -28,11 +34,21 @@ class ModelTool:
     does a first call with tensors of more than `LARGE_BYTES`, of which nothing is known yet.
     """
 
-    def __init__(self, entry: Entry, signature: Signature | None, engine: Engine, measured: Measurements | None = None) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        signature: Signature | None,
+        engine: Engine,
+        measured: Measurements | None = None,
+        sensing: "Sensing | None" = None,
+    ) -> None:
         manifest = entry.manifest
         tool = manifest.tool
         schema = input_schema(manifest, signature)
-        self.spec = ModelSpec(manifest.model.name, str(entry.folder), manifest, schema)
+        if sensing is not None:
+            schema = sensing.described(schema)
+        self.entry = entry
+        self.spec = ModelSpec(entry.key, str(entry.folder), manifest, schema)
         self.definition = ToolDefinition(
             name=tool.name,
             title=tool.title or tool.name,
@@ -43,32 +59,62 @@ class ModelTool:
         )
         self._engine = engine
         self._measured = measured or Measurements()
+        self._sensing = sensing
+        self._listens = isinstance(manifest.input, AudioInput)
+        self._turns = Turns()
         self._scales = isinstance(manifest.input, TensorInput)
+        self._calls = 0
+        self._rested: Callable[[], None] | None = None
 
     def task_use(self, arguments: bytes) -> TaskUse:
         """See Tool."""
-        key, size = self.spec.key, len(arguments)
-        per_byte = self._measured.run_s_per_byte(key)
+        name, size = self.entry.manifest.model.name, len(arguments)
+        per_byte = self._measured.run_s_per_byte(name)
         if self._scales and per_byte is None:
             return "optional" if size > LARGE_BYTES else "never"
-        expected_s = (per_byte or 0) * size if self._scales else self._measured.run_s(key) or 0
+        expected_s = (per_byte or 0) * size if self._scales else self._measured.run_s(name) or 0
         if not self._engine.is_ready(self.spec):
-            expected_s += self._measured.load_s(key) or 0
+            expected_s += self._measured.load_s(name) or 0
+        if self._sensing is not None:
+            expected_s += self._sensing.seconds(arguments)
         return "optional" if expected_s > LONG_S else "never"
 
     async def prepare(self, arguments: bytes, context: Context) -> None:
-        """See Tool: there is nothing to ask."""
+        """See Tool: the user may have to allow a sensor."""
+        if self._sensing is not None:
+            await self._sensing.allow(arguments, context)
 
     async def call(self, arguments: bytes, context: Context) -> ToolResult:
         """See Tool."""
-        name = self.spec.key
+        self._calls += 1
+        try:
+            async with self._turns.of(context.peer.owner, arguments) if self._listens else nullcontext():
+                return await self._call(arguments, context)
+        finally:
+            self._calls -= 1
+            self._rest()
+
+    def retire(self, rested: Callable[[], None]) -> None:
+        """Another tool is called from now on: `rested` is called when no call is in flight here, now or later."""
+        self._rested = rested
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._rested is not None and not self._calls:
+            self._rested()
+
+    async def _call(self, arguments: bytes, context: Context) -> ToolResult:
+        name = self.entry.manifest.model.name
+        await self.prepare(arguments, context)  # no model is loaded for what is not allowed
         if not self._engine.is_ready(self.spec):
             await context.progress(0, 2, f"loading {name}")
             await self._engine.load(self.spec)
+        attached = await self._sensing.attached(arguments, context) if self._sensing else {}
         await context.progress(1, 2, f"running {name}")
-        teller = _Teller(name, context)
+        teller = _Teller(name, "seconds of sound" if self._listens else "rows", context)
+        item = Item(arguments, roots=context.peer.roots, attached=attached, owner=context.peer.owner)
         try:
-            ran = await self._engine.run(self.spec, [Item(arguments, roots=context.peer.roots)], teller.tell)
+            ran = await self._engine.run(self.spec, [item], teller.tell)
         finally:
             await teller.finish()
         outcome = ran.outcomes[0]
@@ -80,15 +126,16 @@ class ModelTool:
 class _Teller:
     """Reports how far a long run is, one report at a time: what comes while one is on its way is left out."""
 
-    def __init__(self, name: str, context: Context) -> None:
+    def __init__(self, name: str, unit: str, context: Context) -> None:
         self._name = name
+        self._unit = unit
         self._context = context
         self._telling: asyncio.Task[None] | None = None
 
     def tell(self, done: int, total: int) -> None:
         """See engine.client.Tell."""
         if self._telling is None or self._telling.done():
-            message = f"running {self._name}: {done} of {total} rows"
+            message = f"running {self._name}: {done} of {total} {self._unit}"
             self._telling = asyncio.create_task(self._report(1 + done / total, message))
 
     async def finish(self) -> None:

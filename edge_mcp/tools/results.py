@@ -9,9 +9,12 @@ from edge_mcp.repository.outputs import (
     Output,
     RawOutput,
     SoftmaxOutput,
+    SpeechOutput,
     SsdOutput,
     TextBoxesOutput,
+    WakeWordOutput,
 )
+from edge_mcp.tools.sound import sound_extras, sound_result
 
 _SCORE = {"type": "number", "minimum": 0, "maximum": 1}
 _BOX = {
@@ -54,6 +57,8 @@ def output_schema(manifest: Manifest) -> dict[str, Any]:
     properties = _of_pipeline(manifest) if manifest.steps else _of_model(manifest.output)
     required = list(properties)
     properties["inference_ms"] = {"type": "number", "description": "What the model took for this call, in milliseconds."}
+    if isinstance(manifest.output, SpeechOutput | WakeWordOutput):
+        properties |= sound_extras(manifest.output)
     return {"type": "object", "properties": properties, "required": [*required, "inference_ms"]}
 
 
@@ -75,6 +80,8 @@ def _of_model(output: Output) -> dict[str, Any]:
             }
         case CtcOutput():
             return {"text": {"type": "string"}, "score": _SCORE}
+        case SpeechOutput() | WakeWordOutput():
+            return sound_result(output)
         case RawOutput():
             return {"outputs": _TENSORS}
 

@@ -1,7 +1,9 @@
 """The seam between the server (or a client) and a way of exchanging frames."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from typing import Protocol
 
 MAX_MESSAGE = 32 * 1024 * 1024
@@ -26,11 +28,24 @@ Frame = bytes | Oversized
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is there: `address` for logs, the folders that its `file:` arguments may name, and who it proved to be."""
+    """Who is there: `address` for logs, the folders that its `file:` arguments may name, and who it proved to be.
+
+    `passing`: it is there for one request, and its next one comes as another peer. `number` tells peers apart.
+    """
 
     address: str
     roots: tuple[str, ...] = ()
     principal: str = ""
+    passing: bool = False
+    number: int = field(default_factory=partial(next, count(1)), compare=False, repr=False)
+
+    @property
+    def owner(self) -> str:
+        """Whose is what is kept from call to call: the principal's; of one who proved nothing this peer's alone, or its
+        address's where each request comes as another peer."""
+        if self.principal:
+            return f"principal {self.principal}"
+        return f"address {self.address}" if self.passing else f"peer {self.number}"
 
 
 class Connection(Protocol):

@@ -1,6 +1,7 @@
 """One HTTP request as a connection of its own: every request of 2026-07-28, and of older revisions without sessions."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from edge_mcp.transports.base import Frame, Peer
 from edge_mcp.transports.sse import Reply
@@ -11,7 +12,7 @@ class Exchange:
     one that may have no answer."""
 
     def __init__(self, peer: Peer, frame: bytes, reply: Reply, half_close: bool = False) -> None:
-        self.peer = peer
+        self.peer = replace(peer, passing=True)
         self.half_close = half_close
         self._frame = frame
         self._reply = reply

@@ -36,6 +36,16 @@ def test_a_photo_of_a_cat_is_a_cat() -> None:
     assert "image: width 451, height 300" in ran.out
 
 
+def test_text_is_shown_line_by_line_and_as_a_whole() -> None:
+    ran = edge_mcp("call", "read_text", f"image=@{FIXTURES / 'rendered_text.png'}")
+    assert (ran.status, ran.err) == (0, "")
+    lines = ran.out.splitlines()
+    assert lines[0].split()[:3] == ["text", "score", "box"]
+    assert lines[1].startswith("Raspberry Pi 5  ")
+    begin = lines.index("text:")
+    assert lines[begin + 1 : begin + 3] == ["  Raspberry Pi 5", "  Total: $1,284.50"]
+
+
 def test_json_is_compact_for_programs() -> None:
     ran = edge_mcp("call", "--json", "detect_language", SENTENCE, "max_results=1")
     assert ran.out.count("\n") == 1

@@ -8,7 +8,16 @@ from edge_mcp.engine.messages import Described, Signature, TensorSpec
 from edge_mcp.repository.signatures import Signatures
 from tests.cli.command import FIXTURES, ROOT, edge_mcp
 
-SHIPPED = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file"]
+SHIPPED = [
+    "classify_image",
+    "detect_faces",
+    "detect_language",
+    "detect_objects",
+    "detect_speech",
+    "detect_wake_word",
+    "identify_file",
+    "read_text",
+]
 
 
 def bare(folder: Path) -> Path:
@@ -19,7 +28,7 @@ def bare(folder: Path) -> Path:
 def test_the_models_that_ship_are_listed_with_licence_size_and_file() -> None:
     ran = edge_mcp("models", EDGE_MCP_MODELS=str(ROOT / "models"))
     header, *rows = [line.split() for line in ran.out.splitlines()]
-    assert header == ["tool", "model", "version", "licence", "size", "file"]
+    assert header == ["tool", "model", "version", "kept", "licence", "size", "from", "file"]
     assert [row[0] for row in rows] == SHIPPED
     assert all(Path(row[-1]).is_file() for row in rows)
     assert (ran.status, ran.err) == (0, "")
@@ -29,7 +38,15 @@ def test_the_list_as_json_has_sizes_in_bytes() -> None:
     ran = edge_mcp("models", "list", "--json", "--models", str(ROOT / "models"))
     listed = json.loads(ran.out)
     assert [model["tool"] for model in listed] == SHIPPED
-    assert all(model["size"] == Path(model["file"]).stat().st_size for model in listed)
+    pipeline = {model["tool"]: model for model in listed}["read_text"]
+    assert pipeline["size"] == sum(file.stat().st_size for file in (ROOT / "models/text-reader").glob("*.onnx"))
+    assert all(model["size"] == Path(model["file"]).stat().st_size for model in listed if model is not pipeline)
+
+
+def test_a_pipeline_is_shown_with_its_steps_and_all_its_files() -> None:
+    shown = edge_mcp("models", "show", "text-reader", "--models", str(ROOT / "models")).out
+    assert shown.count("[[steps]]") == shown.count("[[file]]") == shown.count('digest = "as in the manifest"') == 2
+    assert "[input]" not in shown
 
 
 def test_a_model_is_shown_by_its_own_name_and_by_its_tools() -> None:

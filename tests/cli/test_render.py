@@ -32,6 +32,7 @@ def test_detections_become_a_table_with_percentages_and_boxes() -> None:
 
 def test_nothing_found_is_said() -> None:
     assert rendered({"faces": [], "inference_ms": 3.0}) == "faces: nothing found\ninference_ms: 3"
+    assert rendered({"text": ""}) == "text: nothing found"
 
 
 def test_what_is_nested_deeper_is_counted() -> None:
@@ -57,12 +58,27 @@ def test_tensors_become_a_table_with_the_first_of_their_data() -> None:
         (0.00012345, "0.0001234"),
         (1e300, "1e+300"),
         ("x" * 100, "x" * 59 + "…"),
-        ("a\nb\x1b[31m", "a b\N{REPLACEMENT CHARACTER}[31m"),
+        ("a\tb\x1b[31m", "a b\N{REPLACEMENT CHARACTER}[31m"),
         ([1, 2.5, "x"], "1 2.5 x"),
     ],
 )
 def test_a_value_becomes_one_short_line(value: Any, shown: str) -> None:
     assert rendered({"it": value}) == f"it: {shown}"
+
+
+def test_a_text_of_several_lines_is_shown_whole_below_the_tables() -> None:
+    long = "x" * 100
+    result = {"text": f"one\n{long}\x1b[31m", "lines": [{"text": "one", "score": 0.5}], "inference_ms": 2.0}
+    assert rendered(result).splitlines() == [
+        "text  score",
+        "one   50.0%",
+        "",
+        "text:",
+        "  one",
+        f"  {long}\N{REPLACEMENT CHARACTER}[31m",
+        "",
+        "inference_ms: 2",
+    ]
 
 
 def test_rows_need_not_have_the_same_keys() -> None:

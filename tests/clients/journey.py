@@ -12,7 +12,16 @@ from mcp_types import CallToolResult, PromptReference
 from tests.processes import ROOT
 
 PICTURE = ROOT / "tests/fixtures/chelsea.png"
-TOOLS = ["classify_image", "detect_faces", "detect_language", "detect_objects", "identify_file"]
+TOOLS = [
+    "classify_image",
+    "detect_faces",
+    "detect_language",
+    "detect_objects",
+    "detect_speech",
+    "detect_wake_word",
+    "identify_file",
+    "read_text",
+]
 
 
 async def travel(client: Client, picture: Path = PICTURE) -> dict[str, Any]:

@@ -22,6 +22,7 @@ name = "{tool}"
 def model(folder: Path, name: str, tool: str) -> None:
     (folder / name).mkdir(parents=True)
     (folder / name / "model.toml").write_text(MANIFEST.format(name=name, tool=tool))
+    (folder / name / "m.onnx").write_bytes(name.encode())
 
 
 def test_models_are_listed_by_tool_whatever_their_folders_are_called(tmp_path: Path) -> None:
@@ -42,12 +43,20 @@ def test_what_is_no_model_is_passed_over(tmp_path: Path) -> None:
     assert scan([tmp_path]).entries == ()
 
 
-def test_of_two_with_one_name_the_first_counts_and_the_other_is_a_problem(tmp_path: Path) -> None:
+def test_of_models_with_one_name_in_two_folders_the_first_counts_and_that_is_no_problem(tmp_path: Path) -> None:
     model(tmp_path / "one", "a", "tool")
     model(tmp_path / "two", "a", "other")
-    model(tmp_path / "two", "b", "tool")
     found = scan([tmp_path / "one", tmp_path / "two"])
-    assert [entry.folder for entry in found.entries] == [tmp_path / "one" / "a"]
+    assert [(entry.repository, entry.manifest.tool.name) for entry in found.entries] == [(tmp_path / "one", "tool")]
+    assert found.problems == ()
+
+
+def test_of_two_tools_with_one_name_the_first_counts_and_the_other_is_a_problem(tmp_path: Path) -> None:
+    model(tmp_path / "one", "a", "tool")
+    model(tmp_path / "two", "b", "tool")
+    (tmp_path / "two" / "b.onnx").write_bytes(b"x")
+    found = scan([tmp_path / "one", tmp_path / "two"])
+    assert [entry.manifest.model.name for entry in found.entries] == ["a"]
     assert len(found.problems) == 2
     assert all("Rename one of them" in problem for problem in found.problems)
 
@@ -78,6 +87,17 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_a_bare_file_gives_a_valid_tool_name(file: str, tool: str, name: str) -> None:
     manifest = derived(Path("/models") / file)
     assert (manifest.tool.name, manifest.model.name, manifest.model.file) == (tool, name, file)
+
+
+def test_one_network_in_both_formats_is_two_tools(tmp_path: Path) -> None:
+    for name in ("a_b.onnx", "a_b.tflite", "c.tflite", f"{'x' * 70}.onnx", f"{'x' * 70}.tflite"):
+        (tmp_path / name).write_bytes(b"")
+    files = sorted(tmp_path.iterdir())
+    tools = [derived(file).tool.name for file in files]
+    assert tools == ["a_b", "a_b_tflite", "c", "x" * 64, "x" * 57 + "_tflite"]
+    assert [derived(file).model.name for file in files[:3]] == ["a-b", "a-b-tflite", "c"]
+    # A copy of it, which has no twin beside, goes by the name it was found by
+    assert derived(Path("/away/a_b.tflite"), "a-b-tflite") == derived(tmp_path / "a_b.tflite")
 
 
 def test_a_signature_is_forgotten_when_its_file_changes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from edge_mcp import Server
+from edge_mcp.engine.status import EngineStatus, LoadedModel
 from edge_mcp.measurements import Measurements
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import scan
@@ -19,6 +20,10 @@ from tests.talk import LEGACY, talking
 class Engine:
     pid: int | None = None
     loaded: frozenset[str] = frozenset()
+
+    def status(self) -> list[EngineStatus]:
+        models = [LoadedModel(name, name, "1.0.0", 3.5, 0.0, False) for name in self.loaded]
+        return [EngineStatus(self.pid, None, 0, models), EngineStatus(None, "other", 0, [])]
 
 
 @pytest.fixture
@@ -69,9 +74,9 @@ async def test_what_is_not_there_is_none(device: DeviceResources, uri: str) -> N
 
 def test_a_card_shows_what_was_measured(device: DeviceResources, measured: Measurements) -> None:
     measured.ran("object-detector", 10, 0.0123456)
-    measured.loaded("object-detector", 0.5)
+    measured.loaded("object-detector", 0.5, 14.32)
     card = held(device, "model://object-detector")
-    assert (card["inference_ms"], card["load_ms"]) == (12.346, 500)
+    assert (card["inference_ms"], card["load_ms"], card["memory_mb"]) == (12.346, 500, 14.3)
 
 
 def test_the_status_tells_of_the_engine(device: DeviceResources, engine: Engine, measured: Measurements) -> None:
@@ -81,6 +86,12 @@ def test_the_status_tells_of_the_engine(device: DeviceResources, engine: Engine,
     assert status["uptime_s"] == 61
     assert status["engine"] == {"running": True, "pid": os.getpid()}
     assert [model["name"] for model in status["models"] if model["loaded"]] == ["face-detector"]
+    [shared] = status["engines"]
+    assert (shared["pid"], shared["isolated"], shared["running"]) == (os.getpid(), None, 0)
+    assert shared["memory_mb"] == pytest.approx(status["memory"]["engine_mb"], rel=0.1)
+    assert [(model["name"], model["memory_mb"], model["preloaded"]) for model in shared["models"]] == [
+        ("face-detector", 3.5, False)
+    ]
     assert status["calls"] == {"answered": 0, "failed": 1}
     assert status["memory"]["server_mb"] == pytest.approx(status["memory"]["engine_mb"], rel=0.1)
     assert set(status) >= {"version", "load", "processors", "cpu_temperature_c"}

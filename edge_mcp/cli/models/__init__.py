@@ -11,7 +11,14 @@ from edge_mcp.cli.options import Parser
 ACTIONS = {
     "list": ("listing", "list the models (also without an action)"),
     "show": ("listing", "show one model"),
+    "add": ("add", "add a model: a file, a folder, or one out of a package"),
+    "remove": ("change", "remove a model, or one of its versions"),
+    "use": ("change", "make another version of a model the active one"),
+    "export": ("carry", "write models into one file, for a device without internet"),
+    "import": ("carry", "add the models in such a file"),
     "init": ("init", "write a model.toml for a model file"),
+    "bench": ("bench", "measure a model on this device, by batch size and threads"),
+    "quantize": ("quantize", "make a model smaller, if its answers stay the same"),
     "check": ("check", "load models, and make the calls that their manifests check them with"),
 }
 

@@ -5,6 +5,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -97,17 +98,22 @@ async def _check(engine: EngineClient, entry: Entry, result: Checked) -> None:
 
 
 def _digest(entry: Entry) -> str:
-    expected = entry.manifest.model.sha256
+    expected = [part.model.sha256 for part in entry.manifest.parts]
+    for path, wanted in zip(entry.files, expected, strict=True):
+        _check_digest(path, wanted)
+    return "ok" if all(expected) else ""
+
+
+def _check_digest(path: Path, expected: str) -> None:
     if not expected:
-        return ""
+        return
     try:
-        with entry.file.open("rb") as file:
+        with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"{entry.file.name} cannot be read: {error.strerror}") from error
+        raise ModelError(f"{path.name} cannot be read: {error.strerror}") from error
     if digest != expected:
-        raise ModelError(f"{entry.file.name} has the SHA-256 {digest}, but model.toml says {expected}")
-    return "ok"
+        raise ModelError(f"{path.name} has the SHA-256 {digest}, but model.toml says {expected}")
 
 
 async def _call(engine: EngineClient, spec: ModelSpec, entry: Entry, check: Check, number: int) -> None:

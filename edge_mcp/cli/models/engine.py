@@ -36,7 +36,7 @@ async def spec_of(engine: EngineClient, entry: Entry, threads: int = 0) -> Model
         manifest = msgspec.structs.replace(manifest, resources=resources)
     signature = None
     if isinstance(manifest.input, TensorInput):
-        signature = (await engine.describe(str(entry.file))).signature
+        signature = (await engine.describe(str(entry.file), manifest.model.signature)).signature
     key = f"{manifest.model.name}, {manifest.resources.threads} threads"
     return ModelSpec(key, str(entry.folder), manifest, input_schema(manifest, signature))
 

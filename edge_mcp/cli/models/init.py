@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{folder / LABELS_NAME}: {len(draft.about.labels)} labels")
     for remark in draft.about.remarks:
         print(f"note: {printable(remark)}")
+    if file.parent == folder.absolute().parent:
+        print(f"note: {printable(file.name)} lies beside the folder, which has a copy: remove it where models are served from")
     print(f"Then: edge-mcp models check {draft.name} --models {printable(folder.absolute().parent)}")
     return 0
 
@@ -128,7 +130,7 @@ async def _tried(engine: EngineClient, file: Path, draft: Draft) -> Draft:
     """Whether the guess works at all; and whether the scores add up to 1 as they are."""
     plain = msgspec.structs.replace(draft, activation="none")
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / file.name).symlink_to(file)
+        shutil.copyfile(file, Path(folder) / file.name)
         _write_labels(Path(folder), draft.about.labels)
         arguments = {"image": encoded(picture(320, 240)), "threshold": 0, "max_results": 1000}
         try:

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import logging
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, table
 from edge_mcp.config import cache_folder, load
 from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.manifest import Manifest
+from edge_mcp.repository.origin import Origin, origin
 from edge_mcp.repository.signatures import Signatures
-from edge_mcp.repository.store import Entry, Store, scan
+from edge_mcp.repository.store import Entry, Store, look
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.results import output_schema
 
@@ -37,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """List or show. Raises: EdgeError."""
     logging.basicConfig(format="edge-mcp: %(message)s")
     config = load(options.config, {"models": options.models})
-    store = scan(config.model_folders())
+    store = look(config.model_folders())
     for problem in store.problems:
         print(f"edge-mcp: {printable(problem)}", file=sys.stderr)
     if options.action == "show":
@@ -57,29 +60,32 @@ def _list(store: Store, as_json: bool) -> int:
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
-    model = entry.manifest.model
+    model, about = entry.manifest.model, origin(entry)
     return {
         "tool": entry.manifest.tool.name,
         "model": model.name,
         "version": model.version,
+        "kept": list(about.kept),
         "license": model.license,
-        "size": _bytes(entry.file),
+        "size": _bytes(entry.files),
+        "from": about.how,
         "file": str(entry.file),
     }
 
 
 def _row(entry: Entry) -> dict[str, Any]:
     summary = _summary(entry)
-    return {{"license": "licence"}.get(key, key): value for key, value in summary.items()} | {"size": _human(summary["size"])}
+    shown = {"size": _human(summary["size"]), "kept": ", ".join(summary["kept"]) or "-"}
+    return {{"license": "licence"}.get(key, key): shown.get(key, value) for key, value in summary.items()}
 
 
 def _show(entry: Entry, as_json: bool) -> int:
     manifest = entry.manifest
-    remembered = Signatures(cache_folder() / "signatures").get(entry.file)
+    remembered = Signatures(cache_folder() / "signatures").get(entry.file, manifest.model.signature)
     signature = remembered.signature if remembered else None
     known = signature is not None or not isinstance(manifest.input, TensorInput)
     schema = input_schema(manifest, signature)
-    sections: dict[str, Any] = {**msgspec.to_builtins(manifest), "file": _file(entry)}
+    sections: dict[str, Any] = {**_written(manifest), "file": _files(entry), "repository": _origin(origin(entry))}
     if as_json:
         schemas = {"inputSchema": schema if known else None, "outputSchema": output_schema(manifest)}
         print_json({**sections, **schemas, "signature": msgspec.to_builtins(signature)})
@@ -100,17 +106,38 @@ def _show(entry: Entry, as_json: bool) -> int:
     return 0
 
 
-def _file(entry: Entry) -> dict[str, Any]:
-    """The model file as it is on disk, and whether it is the one that the manifest means."""
+def _origin(about: Origin) -> dict[str, Any]:
+    """Where the model comes from, and what else there is of it; what does not apply is left out."""
+    found: dict[str, Any] = {"from": about.how, "source": about.source, "kept": list(about.kept), "highest": about.highest}
+    found |= {"refused": about.refused, "waiting": about.waiting}
+    return {key: value for key, value in found.items() if value}
+
+
+def _written(manifest: Manifest) -> dict[str, Any]:
+    """The sections as they stand in a `model.toml`: a pipeline has its inputs, outputs and files in its steps alone."""
+    sections: dict[str, Any] = msgspec.to_builtins(manifest)
+    if manifest.steps:
+        sections = {name: section for name, section in sections.items() if name not in ("input", "output")}
+        of_step = ("file", "sha256", "signature")
+        sections["model"] = {key: value for key, value in sections["model"].items() if key not in of_step}
+    return sections
+
+
+def _files(entry: Entry) -> dict[str, Any] | list[dict[str, Any]]:
+    """The model file as it is on disk, and whether it is the one that the manifest means; of a pipeline all of them."""
+    files = [_file(path, part.model.sha256) for path, part in zip(entry.files, entry.manifest.parts, strict=True)]
+    return files if entry.manifest.steps else files[0]
+
+
+def _file(path: Path, expected: str) -> dict[str, Any]:
     try:
-        with entry.file.open("rb") as file:
+        with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        return {"path": str(entry.file), "problem": f"cannot be read: {error.strerror}"}
-    expected = entry.manifest.model.sha256
+        return {"path": str(path), "problem": f"cannot be read: {error.strerror}"}
     verified = "not checked" if not expected else "as in the manifest" if digest == expected else "NOT as in the manifest"
-    size = _bytes(entry.file)
-    return {"path": str(entry.file), "bytes": size, "size": _human(size), "sha256": digest, "digest": verified}
+    size = _bytes([path])
+    return {"path": str(path), "bytes": size, "size": _human(size), "sha256": digest, "digest": verified}
 
 
 def _arguments(schema: dict[str, Any]) -> str:
@@ -123,9 +150,9 @@ def _arguments(schema: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _bytes(file: Path) -> int | None:
+def _bytes(files: Iterable[Path]) -> int | None:
     try:
-        return file.stat().st_size
+        return sum(file.stat().st_size for file in set(files))
     except OSError:
         return None
 

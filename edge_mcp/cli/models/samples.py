@@ -4,15 +4,28 @@ import base64
 import struct
 import zlib
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import msgspec
+
 from edge_mcp.cli.arguments import Given, converted
-from edge_mcp.errors import ManifestError
+from edge_mcp.engine.messages import Signature, TensorSpec
+from edge_mcp.engine.naming import argument_names
+from edge_mcp.errors import ManifestError, ModelError
+from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.manifest import MANIFEST_NAME
 from edge_mcp.repository.sections import Check
+from edge_mcp.repository.store import Entry
 
 MAX_FILE = 64 * 1024 * 1024
+MAX_ELEMENTS = 4 * 1024 * 1024
+SIDE = 320
+"""Of a picture whose size is free: what networks that halve it five times can take."""
+_FLOATS = {"FP16": "e", "FP32": "f", "FP64": "d"}
+_WIDTHS = {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "UINT32": 4, "INT32": 4, "UINT64": 8, "INT64": 8}
 _TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all. "
 
 
@@ -32,6 +45,48 @@ def check_arguments(check: Check, folder: Path, schema: Mapping[str, Any], tool:
             plain[key] = value
     relaxed = {**schema, "required": []}
     return {**plain, **converted(files, relaxed, tool)}
+
+
+def arguments_for(entry: Entry, schema: Mapping[str, Any], signature: Signature) -> tuple[bytes, str]:
+    """Arguments to measure with, as JSON, and what they are: the first check's, or something made up for the kind of input.
+
+    Raises: ManifestError, ArgumentError, ModelError (nothing can be made up).
+    """
+    manifest = entry.manifest
+    if manifest.check:
+        arguments = check_arguments(manifest.check[0], entry.folder, schema, manifest.tool.name)
+        return msgspec.json.encode(arguments), "the sample in its manifest"
+    properties: Mapping[str, Any] = schema["properties"]
+    if isinstance(manifest.input, TensorInput):
+        names = argument_names(signature.inputs)
+        made = {name: _tensor(spec) for name, spec in zip(names, signature.inputs, strict=True)}
+        return msgspec.json.encode({**made, "encoding": "base64"}), "random tensors"
+    if "image" in properties:
+        return msgspec.json.encode({"image": encoded(picture())}), "a made-up picture of 640 x 480 pixels (PNG)"
+    if "text" in properties:
+        return msgspec.json.encode({"text": text()}), "400 characters of English"
+    if "audio" in properties:
+        return msgspec.json.encode({"audio": encoded(sound())}), "a made-up sound of 1 s"
+    if "data" in properties:
+        return msgspec.json.encode({"data": encoded(text(4096).encode())}), "4 KiB of text"
+    raise ModelError(f"there is no sample to run {manifest.model.name} with", "Give its manifest a [[check]]")
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    """Floats from 0 to 1, integers of 0; of any size: one, or `SIDE` in a picture. Raises: ModelError."""
+    free = [SIDE if len(spec.shape) == 4 and place > 0 else 1 for place in range(len(spec.shape))]
+    shape = [usual if size == -1 else size for size, usual in zip(spec.shape, free, strict=True)]
+    count = prod(shape)
+    if count > MAX_ELEMENTS:
+        raise ModelError(f"input {spec.name[:60]!r} is too large to make one up", "Give the manifest a [[check]]")
+    if spec.datatype == "BYTES":
+        return {"dtype": "BYTES", "shape": shape, "data": ["text"] * count}
+    if spec.datatype in _FLOATS:
+        chance = Random(0)  # noqa: S311 - no secret
+        data = struct.pack(f"<{count}{_FLOATS[spec.datatype]}", *(chance.random() for _ in range(count)))
+    else:
+        data = bytes(count * _WIDTHS[spec.datatype])
+    return {"dtype": spec.datatype, "shape": shape, "data": encoded(data)}
 
 
 def _beside(folder: Path, name: str) -> bytes:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +19,18 @@ CHUNK = 64
 """Rows of one item's batch that run at once: more buys nothing, and a long run can tell how far it is."""
 
 Report = Callable[[int, int], None]
+
+
+class Runs(Protocol):
+    """How the jobs of one model are run."""
+
+    def run(self, jobs: Sequence[Job], report: Report) -> None:
+        """Do what is between preparing and decoding; a job's failure is its own outcome."""
+        ...
+
+    def close(self) -> None:
+        """Give the model's memory back; no run may be in progress."""
+        ...
 
 
 def declares_batch(model: LoadedModel, max_batch_size: int = 0) -> bool:
@@ -55,6 +67,10 @@ class Batches:
             if len(group) == 1 or not self._together(group):
                 for job in group:
                     job.attempt(partial(self._alone, report))
+
+    def close(self) -> None:
+        """See Runs."""
+        self._model.close()
 
     def _groups(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Jobs that can run as one batch; each alone unless there is a batch."""

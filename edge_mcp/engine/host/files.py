@@ -1,12 +1,18 @@
 """Files beside the model and tensors within it, looked up by the names that a manifest gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 
 import msgspec
 
+from edge_mcp.engine.host.runtimes.base import Array
+from edge_mcp.engine.host.runtimes.checks import shown
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ModelError
+
+_MAX_LISTED = 20
+_MAX_SHOWN = 80
 
 
 def read_labels(folder: Path, name: str) -> tuple[str, ...]:
@@ -32,15 +38,25 @@ def read_beside(folder: Path, name: str) -> bytes:
 
 
 def float_output(outputs: Sequence[TensorSpec], name: str, shape: Sequence[int]) -> TensorSpec:
-    """The float output `name`, of `shape` up to its dynamic dimensions. Raises: ModelError, saying what is there."""
-    there = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in outputs)
+    """The float output `name`, of `shape` up to what the file leaves open. Raises: ModelError, saying what is there."""
+    there = ", ".join(f"{spec.name[:_MAX_SHOWN]} {spec.datatype} {list(spec.shape)}" for spec in outputs[:_MAX_LISTED])
     found = [spec for spec in outputs if spec.name == name]
     if not found:
         raise ModelError(f"the model has no output {name!r}", f"Its outputs: {there}")
     spec = found[0]
     sizes = [one for one, other in zip(spec.shape, shape, strict=False) if -1 not in (one, other) and one != other]
-    if sizes or len(spec.shape) != len(shape):
+    if not spec.any_rank and (sizes or len(spec.shape) != len(shape)):
         raise ModelError(f"output {name!r} has shape {list(spec.shape)}, but the manifest makes {list(shape)} of it")
     if not spec.datatype.startswith("FP"):
         raise ModelError(f"output {name!r} is {spec.datatype}", "This decoder needs a float output")
     return spec
+
+
+def shaped(outputs: Mapping[str, Array], name: str, shape: Sequence[int]) -> Array:
+    """The output `name` as `shape`, of which the file may have left a part open. Raises: ModelError where it came otherwise."""
+    array = outputs[name]
+    if array.size != prod(shape):
+        raise ModelError(
+            f"output {shown(name)} came with the shape {list(array.shape)}, but the manifest makes {list(shape)} of it"
+        )
+    return array.reshape(shape)

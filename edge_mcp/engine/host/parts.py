@@ -1,20 +1,21 @@
 """One model file with all that stands around it: its runtime, its modality, its decoder, and how it takes batches."""
 
 import hashlib
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from edge_mcp.engine.host.batches import Batches, declares_batch
+from edge_mcp.engine.host.batches import Batches, Runs, declares_batch
 from edge_mcp.engine.host.decoders.base import Decoder
 from edge_mcp.engine.host.modalities.base import Modality
 from edge_mcp.engine.host.quantized import RealValues
 from edge_mcp.engine.host.runtimes.base import LoadedModel, RuntimeOptions
 from edge_mcp.engine.host.warm_up import warm_up
 from edge_mcp.errors import EdgeError, ModelError
-from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.inputs import AudioInput, TensorInput
 from edge_mcp.repository.manifest import Manifest
 
 # What a model does not need is never imported: neither the other runtime, nor Pillow.
@@ -27,6 +28,7 @@ _MODALITIES = {
     "image": "modalities.image:ImageModality",
     "text": "modalities.text:TextModality",
     "bytes": "modalities.bytes:BytesModality",
+    "audio": "modalities.audio:AudioModality",
     "tensor": "modalities.tensor:TensorModality",
 }
 _DECODERS = {
@@ -35,9 +37,13 @@ _DECODERS = {
     "softmax": "decoders.softmax:SoftmaxDecoder",
     "text_boxes": "decoders.text_boxes:TextBoxesDecoder",
     "ctc": "decoders.ctc:CtcDecoder",
+    "speech": "decoders.speech:SpeechDecoder",
+    "wake_word": "decoders.wake_word:WakeWordDecoder",
     "raw": "decoders.raw:RawDecoder",
 }
-_PACKAGES = {"PIL": "Pillow", "ai_edge_litert": "ai-edge-litert"}
+_RECURRENT = "recurrent:Recurrent"
+_FEATURES = {"samples": "features:Windows", "micro": "micro:MicroFeatures"}
+_PACKAGES = {"PIL": "Pillow", "ai_edge_litert": "ai-edge-litert", "pymicro_features": "pymicro-features"}
 
 
 class Part(NamedTuple):
@@ -46,23 +52,25 @@ class Part(NamedTuple):
     model: LoadedModel
     modality: Modality
     decoder: Decoder
-    batches: Batches
+    batches: Runs
 
 
 def import_part(manifest: Manifest) -> None:
     """Import what `load_part` will need. Raises: ModelError."""
-    targets = (
+    targets = [
         _RUNTIMES.get(Path(manifest.model.file).suffix),
         _MODALITIES.get(_tag(manifest.input)),
         _DECODERS.get(_tag(manifest.output)),
-    )
+    ]
+    if isinstance(manifest.input, AudioInput):
+        targets += [_RECURRENT, _FEATURES[manifest.input.features]]
     for target in targets:
         if target is not None:
             _resolve(target)
 
 
-def load_part(manifest: Manifest, folder: Path) -> Part:
-    """Verify, load and warm up the model of a manifest without steps. Raises: ModelError."""
+def load_part(manifest: Manifest, folder: Path, watched: Callable[[LoadedModel], LoadedModel] = lambda model: model) -> Part:
+    """Verify, load and warm up the model of a manifest without steps; what runs is the `watched` one. Raises: ModelError."""
     path = folder / manifest.model.file
     if manifest.model.sha256:
         _verify(path, manifest.model.sha256)
@@ -70,14 +78,23 @@ def load_part(manifest: Manifest, folder: Path) -> Part:
     try:
         if not isinstance(manifest.input, TensorInput):
             model = RealValues(model)
+        model = watched(model)
         modality = _resolve(_MODALITIES[_tag(manifest.input)])(manifest.input, model.inputs, folder)
         decoder = _resolve(_DECODERS[_tag(manifest.output)])(manifest, model.outputs, folder)
-        limit = manifest.scheduling.max_batch_size
-        batches = Batches(model, warm_up(model, declares_batch(model, limit)), limit)
+        batches = _runs(manifest, model, decoder)
     except EdgeError as error:
         model.close()
         raise ModelError(f"{manifest.model.name}: {error.message}", error.hint) from error
     return Part(model, modality, decoder, batches)
+
+
+def _runs(manifest: Manifest, model: LoadedModel, decoder: Decoder) -> Runs:
+    """Warms the model up. Raises: ModelError."""
+    if isinstance(manifest.input, AudioInput):
+        runs: Runs = _resolve(_RECURRENT)(model, manifest.input, _resolve(_FEATURES[manifest.input.features]), decoder)
+        return runs
+    limit = manifest.scheduling.max_batch_size
+    return Batches(model, warm_up(model, declares_batch(model, limit)), limit)
 
 
 def load_file(path: Path, options: RuntimeOptions) -> LoadedModel:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, LoadedModel, Value
+from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, LoadedModel, Value, session_of
 from edge_mcp.engine.messages import Quantization, TensorSpec
 
 
@@ -50,6 +50,10 @@ class RealValues:
             name: dequantize(value, self._outputs[name]) if name in self._outputs else value
             for name, value in self._model.infer(given).items()
         }
+
+    def session(self) -> "RealValues":
+        """See KeepsState."""
+        return RealValues(session_of(self._model))
 
     def close(self) -> None:
         """See LoadedModel."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge_mcp.engine.host.batches import Batches, Report, declares_batch
+from edge_mcp.engine.host.batches import Batches, Report, Runs, declares_batch
 from edge_mcp.engine.host.decoders.base import Decoder, Result
 from edge_mcp.engine.host.jobs import Job
 from edge_mcp.engine.host.modalities.base import Modality
@@ -46,7 +46,7 @@ class ServedModel:
         modality: Modality,
         decoder: Decoder,
         schema: Mapping[str, Any],
-        batches: Batches | None = None,
+        batches: Runs | None = None,
     ) -> None:
         self._model = model
         self._batches = batches or Batches(model, declares_batch(model))
@@ -93,7 +93,7 @@ class ServedModel:
 
     def close(self) -> None:
         """Give the memory back; no run may be in progress."""
-        self._model.close()
+        self._batches.close()
 
     def _prepare(self, job: Job) -> None:
         arguments = decoded(job.item)
@@ -112,9 +112,10 @@ def decoded(item: Item) -> Any:
     if item.encoding != "json":
         raise ArgumentError(f"arguments encoded as {item.encoding!r} are not understood", "Send JSON")
     try:
-        return msgspec.json.decode(item.arguments or b"{}")
+        arguments = msgspec.json.decode(item.arguments or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArgumentError(f"the arguments are not valid JSON: {error}") from error
+    return {**arguments, **item.attached} if item.attached and isinstance(arguments, dict) else arguments
 
 
 def encoded(result: Result, seconds: float) -> Outcome:

@@ -12,7 +12,7 @@ _MAX_SHOWN = 60
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
+    "string": lambda value: isinstance(value, str | bytes),  # bytes: what a sensor gave; JSON has none
     "boolean": lambda value: isinstance(value, bool),
     "null": lambda value: value is None,
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),

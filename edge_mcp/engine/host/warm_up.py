@@ -16,7 +16,7 @@ _GUESSES = (1, 32, 48)  # for a size that is not known: any, and two that pictur
 _MAX_GUESSED = 4 * 1024 * 1024  # elements of an input that is made up
 _TOLERANCE = 0.02  # of the largest value: an int8 network may round a step otherwise; rows that mix differ by far more
 _CONTRAST = 8.0  # how much larger the first row's values are: a scale that is found for a whole batch shows then
-# Zeros among these may be wrong as such: a place, a count, a shape.
+# What stands in these may be wrong as such: a place, a count, a shape.
 _MEANINGFUL = frozenset({"INT32", "INT64", "UINT32", "UINT64", "BYTES"})
 
 
@@ -35,23 +35,30 @@ def warm_up(model: LoadedModel, batch: bool) -> bool:
                 return tensors is not None and _rows_are_apart(model, tensors)
             except EdgeError as error:
                 logger.debug("no first run of two rows with %d for what is of any size: %s", guess, error)
-    _run_on_zeros(model)
+    _run_once(model)
     return False
 
 
-def _run_on_zeros(model: LoadedModel) -> None:
+def _run_once(model: LoadedModel) -> None:
+    """On zeros; where these fail, on ones: a divisor or a scale may not be 0."""
     certain = not any(spec.any_rank or -1 in spec.shape or spec.datatype in _MEANINGFUL for spec in model.inputs)
-    tensors = {
-        spec.name: np.full([1 if size == -1 else size for size in spec.shape], "" if spec.datatype == "BYTES" else 0, dtype)
-        for spec in model.inputs
-        for dtype in [DATATYPES[spec.datatype]]
-    }
     try:
-        model.infer(tensors)
-    except EdgeError as error:
-        if certain:
-            raise
-        logger.debug("a first run on zeros failed, which may be their fault: %s", error)
+        model.infer(_filled(model.inputs, 0))
+    except EdgeError as zeros:
+        try:
+            model.infer(_filled(model.inputs, 1))
+        except EdgeError:
+            if certain:
+                raise zeros from None
+            logger.debug("a first run failed, which may be the fault of what was made up for it: %s", zeros)
+
+
+def _filled(inputs: Sequence[TensorSpec], number: int) -> dict[str, Array]:
+    filled = {}
+    for spec in inputs:
+        shape = [1 if size == -1 else size for size in spec.shape]
+        filled[spec.name] = np.full(shape, "" if spec.datatype == "BYTES" else number, DATATYPES[spec.datatype])
+    return filled
 
 
 def _two_rows(inputs: Sequence[TensorSpec], guess: int) -> dict[str, Array] | None:

@@ -92,7 +92,7 @@ def test_the_signature_says_it(tmp_path: Path) -> None:
     assert kept == described
     properties = input_schema(BARE, described.signature)["properties"]
     assert properties["dequantize"]["default"] is False
-    assert "stand for reals" in properties["x"]["description"]
+    assert "stand for reals, 0.5 * (integer - -10); FP32" in properties["x"]["description"]
 
 
 @pytest.mark.parametrize(

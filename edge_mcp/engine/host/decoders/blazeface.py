@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_mcp.engine.host.decoders.base import Result
 from edge_mcp.engine.host.decoders.boxes import box_in_original, image_size, keep_best, sigmoid
-from edge_mcp.engine.host.files import float_output
+from edge_mcp.engine.host.files import float_output, shaped
 from edge_mcp.engine.host.modalities.base import Prepared
 from edge_mcp.engine.host.modalities.placement import ImageSource, Placement
 from edge_mcp.engine.host.runtimes.base import Array
@@ -40,9 +40,9 @@ class BlazefaceDecoder:
     def decode(self, outputs: Mapping[str, Array], prepared: Prepared, arguments: Mapping[str, Any]) -> Result:
         """`faces` by falling score."""
         source: ImageSource = prepared.source
-        scores = sigmoid(outputs[self._config.scores].reshape(-1))
+        scores = sigmoid(shaped(outputs, self._config.scores, (len(self._anchors),)))
         likely = np.flatnonzero(scores >= arguments["threshold"])
-        regressions = outputs[self._config.boxes].reshape(len(scores), _VALUES)[likely].astype(np.float32)
+        regressions = shaped(outputs, self._config.boxes, (len(scores), _VALUES))[likely].astype(np.float32)
         anchor, scores = self._anchors[likely], scores[likely]
         centre, half = regressions[:, :2] + anchor, regressions[:, 2:4] / 2
         boxes = np.concatenate([centre - half, centre + half], axis=1)

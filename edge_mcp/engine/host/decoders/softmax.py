@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge_mcp.engine.host.decoders.base import Result
-from edge_mcp.engine.host.files import float_output, read_labels
+from edge_mcp.engine.host.files import float_output, read_labels, shaped
 from edge_mcp.engine.host.modalities.base import Prepared
 from edge_mcp.engine.host.runtimes.base import Array
 from edge_mcp.engine.messages import TensorSpec
@@ -33,7 +33,7 @@ class SoftmaxDecoder:
         """`label` is the best, as far as it is to be trusted; `labels` are the best by falling score."""
         if not outputs:
             return Result({"label": prepared.source, "labels": [{"label": prepared.source, "score": 1.0}]})
-        scores = self._scores(outputs[self._name].reshape(-1))
+        scores = self._scores(shaped(outputs, self._name, (len(self._labels),)))
         order = np.argsort(-scores, kind="stable")
         best = self._labels[order[0]]
         trusted = scores[order[0]] >= self._config.thresholds.get(best, arguments["threshold"])

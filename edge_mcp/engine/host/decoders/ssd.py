@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_mcp.engine.host.decoders.base import Result
 from edge_mcp.engine.host.decoders.boxes import box_in_original, image_size, keep_best, sigmoid
-from edge_mcp.engine.host.files import float_output, read_labels
+from edge_mcp.engine.host.files import float_output, read_labels, shaped
 from edge_mcp.engine.host.modalities.base import Prepared
 from edge_mcp.engine.host.modalities.placement import ImageSource
 from edge_mcp.engine.host.runtimes.base import Array
@@ -41,8 +41,8 @@ class SsdDecoder:
     def decode(self, outputs: Mapping[str, Array], prepared: Prepared, arguments: Mapping[str, Any]) -> Result:
         """`detections` by falling score; suppression is within a class."""
         source: ImageSource = prepared.source
-        boxes = self._boxes(outputs[self._config.boxes].reshape(-1, 4))
-        scores = sigmoid(outputs[self._config.scores].reshape(len(boxes), -1))
+        boxes = self._boxes(shaped(outputs, self._config.boxes, (len(self._anchors), 4)))
+        scores = sigmoid(shaped(outputs, self._config.scores, (len(boxes), len(self._labels))))
         found: list[tuple[float, int, Array]] = []
         for label in range(1, len(self._labels)):
             likely = np.flatnonzero(scores[:, label] >= arguments["threshold"])

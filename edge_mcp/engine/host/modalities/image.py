@@ -252,7 +252,7 @@ def _picture_input(config: ImageInput, inputs: Sequence[TensorSpec]) -> TensorSp
     if not spec.any_rank and any(side == -1 != known for side, known in zip((height, width), spec.shape[first:], strict=False)):
         raise ModelError(
             f"input {shown(spec.name)} has shape {list(spec.shape)}: this model takes one size only",
-            "Write it into input.size, with another input.fit",
+            "Write it into input.size, with another input.fit; or correct input.layout",
         )
     if spec.datatype not in ("FP32", "FP16", "UINT8", "INT8"):
         raise ModelError(f"input {spec.name!r} is {spec.datatype}", "A picture can be FP32, FP16, UINT8 or INT8")

@@ -26,14 +26,18 @@ _TOPS = {
 _LOWER_CASE_PATH = re.compile(r"(?:/[a-z0-9_-]+){2,}/?")  # of base64 that long, hardly any has neither A-Z nor "+" nor "="
 
 
-def read_payload(text: str, roots: Sequence[Path]) -> bytes:
+def read_payload(text: str | bytes, roots: Sequence[Path]) -> bytes:
     """The bytes that `text` carries or names; `roots` are the folders it may name files under. Raises: ArgumentError.
+
+    What a sensor gave is bytes already.
 
     Plain base64 may be of the standard or the URL-safe alphabet, with white space and without padding. A string of at most
     4096 characters that names an existing file under a root is that file, even if it could be base64; a string that cannot
     be base64 is taken for a path, and so is one that looks like an absolute path and no JPEG ("/9j/4AAQ…"), where there are
     roots. What is on the disk outside the roots has no part in that. A relative path starts at the first root.
     """
+    if isinstance(text, bytes):
+        return text
     scheme = _SCHEME.match(text)
     if scheme:
         return _read_uri(text, scheme[1].lower(), roots)
@@ -59,6 +63,8 @@ def _read_uri(uri: str, scheme: str, roots: Sequence[Path]) -> bytes:
         return found
     if scheme in ("http", "https"):
         raise ArgumentError(f"{_shown(uri)}: this server fetches nothing from the network", _ACCEPTED)
+    if scheme == "sensor":
+        raise ArgumentError(f"{_shown(uri)}: no such sensor is configured for this argument", _ACCEPTED)
     raise ArgumentError(f"{_shown(uri)}: URIs of the scheme {_shown(scheme)} are not read", _ACCEPTED)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -67,6 +67,20 @@ class LoadedModel(Protocol):
     def close(self) -> None:
         """Give the memory back; no run may be in progress."""
         ...
+
+
+@runtime_checkable
+class KeepsState(Protocol):
+    """A LoadedModel whose file may keep state within, which its runs must not see unless they belong together."""
+
+    def session(self) -> LoadedModel:
+        """The same model with state of its own, which begins here and outlasts its runs; one run at a time."""
+        ...
+
+
+def session_of(model: LoadedModel) -> LoadedModel:
+    """For runs that belong together: a session where the model keeps state, else the model itself."""
+    return model.session() if isinstance(model, KeepsState) else model
 
 
 class Runtime(Protocol):

@@ -14,6 +14,7 @@ from edge_mcp.engine.host.runtimes.base import Array, RuntimeOptions, Value
 from edge_mcp.engine.host.runtimes.checks import check_signature, check_tensors, has_dynamic_batch, one_line, shown
 from edge_mcp.engine.host.runtimes.litert_details import (
     Details,
+    check_packed,
     chosen_signature,
     main_details,
     may_keep_state,
@@ -49,9 +50,13 @@ class LitertModel:
         first = self._opened()
         self.signatures: Sequence[str] = tuple(first.get_signature_list())
         self._signature = chosen_signature(path.name, self.signatures, signature)
-        inputs, outputs = self._details(first)
+        try:
+            inputs, outputs = self._details(first)
+        except (RuntimeError, ValueError) as error:
+            raise self._unloadable(error) from error  # a signature that names tensors which are not there
         self.inputs: Sequence[TensorSpec] = specs(path.name, inputs, "input")
         self.outputs: Sequence[TensorSpec] = specs(path.name, outputs, "output")
+        check_packed(path, inputs, outputs)
         check_signature(path.name, self.inputs, self.outputs)  # before memory is taken for them
         self._input_index = {name: int(detail["index"]) for name, detail in inputs.items()}
         self._output_index = {name: int(detail["index"]) for name, detail in outputs.items()}
@@ -87,13 +92,27 @@ class LitertModel:
             self._free.append(interpreter)
         return {name: _texts(array) if name in self._strings else array for name, array in outputs.items()}
 
+    def session(self) -> "LitertSession":
+        """See KeepsState. Raises: ModelError."""
+        return LitertSession(self, self._allocate(self._opened()))
+
+    def infer_in(self, interpreter: Any, tensors: Mapping[str, Array]) -> Mapping[str, Value]:
+        """Run once in an interpreter of this model, whose variables keep their values. Raises: ArgumentError, ModelError."""
+        check_tensors(self.inputs, tensors)
+        try:
+            outputs = self._run(interpreter, {name: self._native(name, array) for name, array in tensors.items()}, False)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{self._path.name} failed: {one_line(error)}") from error
+        return {name: _texts(array) if name in self._strings else array for name, array in outputs.items()}
+
     def close(self) -> None:
         """Drop the interpreters."""
         self._free.clear()
 
-    def _run(self, interpreter: Any, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        # Variable tensors (of LSTM, SVDF …) start anew; resource variables do not, see `infer`.
-        interpreter.reset_all_variables()
+    def _run(self, interpreter: Any, tensors: Mapping[str, Array], anew: bool = True) -> dict[str, Array]:
+        if anew:
+            # Variable tensors (of LSTM, SVDF …) start anew; resource variables do not, see `infer`.
+            interpreter.reset_all_variables()
         if self._has_runner:
             # It copies what it answers.
             found = interpreter.get_signature_runner(self._signature)(**tensors)
@@ -127,6 +146,10 @@ class LitertModel:
         if len(self.signatures) == 1 and not whole and interpreter.num_subgraphs() == 1:
             return main  # a signature that leaves out a part of the file's only graph
         self._has_runner = len(self.signatures) > 1 or not whole
+        if self._has_runner and "self" in named[0]:
+            raise ModelError(
+                f"{self._path.name}: an input of the signature is called 'self'", "LiteRT cannot be given that one"
+            )
         return named
 
     def _native(self, name: str, array: Array) -> Array:
@@ -165,6 +188,27 @@ def _copied(interpreter: Any, index: int) -> Array:
         if 0 not in detail["shape"]:
             raise
         return np.empty(detail["shape"], detail["dtype"])
+
+
+class LitertSession:
+    """One interpreter, for runs that belong together; see LoadedModel."""
+
+    def __init__(self, model: LitertModel, interpreter: Any) -> None:
+        self._model = model
+        self._interpreter = interpreter
+        self.inputs: Sequence[TensorSpec] = model.inputs
+        self.outputs: Sequence[TensorSpec] = model.outputs
+        self.metadata: Mapping[str, str] = model.metadata
+        self.signatures: Sequence[str] = model.signatures
+        self.dynamic_batch = False
+
+    def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Value]:
+        """See LoadedModel; its state is that of the runs before."""
+        return self._model.infer_in(self._interpreter, tensors)
+
+    def close(self) -> None:
+        """Drop the interpreter."""
+        self._interpreter = None
 
 
 def _texts(array: Array) -> Array:

@@ -1,15 +1,22 @@
 """What a LiteRT interpreter tells of a file: its signatures, names and tensors."""
 
+import mmap
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge_mcp.engine.host.runtimes.base import NAMES, QUANTIZED
-from edge_mcp.engine.host.runtimes.checks import fitting, shown
+from edge_mcp.engine.host.runtimes.checks import fitting, one_line, shown
 from edge_mcp.engine.messages import Quantization, TensorSpec
 from edge_mcp.errors import ModelError
+from edge_mcp.repository.flatbuffer import Table, of_bytes
 
+_PACKED = {17: "int4", 19: "int2", 20: "uint4"}  # TensorType
+_MAX_GRAPHS = 1000
+_MAX_TENSORS = 100_000
+_MAX_NAME = 1_000_000
 _DEFAULT = "serving_default"
 _SERVED = "Tensors of booleans, strings, 8 to 64 bit integers and 16 to 64 bit floats are served"
 
@@ -44,6 +51,33 @@ def same_tensors(one: Details, other: Details) -> bool:
 def specs(file: str, details: Details, what: str) -> list[TensorSpec]:
     """Of "input" or "output". Raises: ModelError when a tensor is of a kind that cannot be served."""
     return [_spec(file, name, detail, what) for name, detail in details.items()]
+
+
+def check_packed(path: Path, *details: Details) -> None:
+    """Raises: ModelError when a tensor has several integers in a byte, which LiteRT shows as one, and so wrongly."""
+    tensors = [(what, detail) for what in details for detail in what.values() if np.dtype(detail["dtype"]).itemsize == 1]
+    if not tensors:
+        return
+    packed = _packed(path)
+    for what, detail in tensors:
+        if kind := packed.get((int(detail["index"]), detail["name"])):
+            word = "input" if what is details[0] else "output"
+            raise ModelError(f"{path.name}: {word} {shown(detail['name'])} is {kind}", _SERVED)
+
+
+def _packed(path: Path) -> dict[tuple[int, str], str]:
+    """The tensors of such types in all graphs, by index and name (schema.fbs: Model.subgraphs, SubGraph.tensors, Tensor)."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            graphs = Table.root(of_bytes(content)).tables(2, _MAX_GRAPHS)
+            return {
+                (index, tensor.text(3, _MAX_NAME)): _PACKED[kind]
+                for graph in graphs
+                for index, tensor in enumerate(graph.tables(0, _MAX_TENSORS))
+                if (kind := int(tensor.number(1))) in _PACKED
+            }
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path.name} cannot be loaded: {one_line(error)}") from error
 
 
 def may_keep_state(interpreter: Any) -> bool:

@@ -62,6 +62,7 @@ class OnnxRuntime:
         settings.intra_op_num_threads = options.threads
         settings.inter_op_num_threads = 1
         settings.log_severity_level = _FATAL  # of its runs too
+        settings.enable_mem_pattern = False  # one block planned for each shape: 1 to 70 MB more here, and no faster
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
         facts = read_facts(path)

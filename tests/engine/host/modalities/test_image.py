@@ -199,6 +199,40 @@ def test_layouts(encode: Encode) -> None:
     assert planes.flags.c_contiguous
 
 
+CHANNELS: list[tuple[str, str, tuple[int, ...], list[Any]]] = [
+    ("RGBA", "NHWC", (1, 1, 2, 4), [[[[10, 20, 30, 255], [10, 20, 30, 64]]]]),
+    ("RGBA", "NCHW", (1, 4, 1, 2), [[[[10, 10]], [[20, 20]], [[30, 30]], [[255, 64]]]]),
+    ("L", "NHWC", (1, 1, 2, 1), [[[[18], [196]]]]),
+    ("L", "NCHW", (1, 1, 1, 2), [[[[18, 196]]]]),
+    ("L", "NHWC", (1, 1, 2), [[[18, 196]]]),
+    ("L", "NCHW", (-1, 1, -1), [[[18, 196]]]),
+]
+
+
+@pytest.mark.parametrize(("channels", "layout", "shape", "expected"), CHANNELS)
+def test_four_channels_and_one(encode: Encode, channels: Any, layout: Any, shape: tuple[int, ...], expected: list[Any]) -> None:
+    """With an alpha channel nothing becomes white; in grey, what shines through it does."""
+    image = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
+    image.putpixel((1, 0), (10, 20, 30, 64))
+    config = ImageInput((2, 1), channels=channels, layout=layout)
+    prepared = ImageModality(config, [TensorSpec("x", "FP32", shape)], Path()).prepare({"image": encode(image, "PNG")}, [])
+    assert np.abs(prepared.tensors["x"] - np.array(expected)).max() <= 1
+
+
+def test_opaque_pictures_have_an_opaque_fourth_channel(encode: Encode) -> None:
+    config = ImageInput((4, 4), channels="RGBA", fit="letterbox")
+    spec = TensorSpec("x", "UINT8", (1, 4, 4, 4))
+    pixels = ImageModality(config, [spec], Path()).prepare({"image": encode(Image.new("L", (8, 4), 9), "PNG")}, []).tensors["x"]
+    assert pixels[0, 1:3].tolist() == [[[9, 9, 9, 255]] * 4] * 2
+    assert not pixels[0, [0, 3]].any()
+
+
+def test_channels_that_the_model_has_not() -> None:
+    for channels, shape in (("RGBA", (1, 2, 2, 3)), ("L", (1, 2, 2, 3)), ("RGB", (1, 2, 2, 1)), ("RGB", (1, 2, 2))):
+        with pytest.raises(ModelError, match=r"but size, channels and layout make .*input\.channels"):
+            ImageModality(ImageInput((2, 2), channels=channels), [TensorSpec("x", "FP32", shape)], Path())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("datatype", "value"), [("UINT8", 200), ("INT8", 72), ("FP16", 200)])
 def test_the_models_dtype_is_met(encode: Encode, datatype: str, value: int) -> None:
     config = ImageInput((2, 2), scale=(128.0 if datatype == "INT8" else 0.0, 1.0))

@@ -72,6 +72,13 @@ def test_an_unknown_signature_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, model([add()]), "times").endswith("for model.signature: none")
 
 
+def test_signatures_that_are_wrong(tmp_path: Path) -> None:
+    away = model([add()], [Signature("one", {"p": 77}, {"r": 2})])
+    assert "cannot be loaded: Invalid tensor index 77" in refusal(tmp_path, away)
+    named = [Signature(key, {"self": 0, "q": 1}, {"r": 2}) for key in ("one", "two")]
+    assert "called 'self'" in refusal(tmp_path, model([add()], named))
+
+
 def test_tensors_with_one_name_or_none(tmp_path: Path) -> None:
     twins = add()
     for tensor, name in zip(twins.tensors, ("a", "a", ""), strict=True):
@@ -116,6 +123,8 @@ def test_what_cannot_be_served_is_named(tmp_path: Path) -> None:
     assert "input 'a' is complex64. Tensors of" in refusal(tmp_path, model([add("complex64")]))
     assert "input 'a' is a resource. Tensors of" in refusal(tmp_path, model([add("resource")]))
     assert "has no outputs" in refusal(tmp_path, model([Graph(add().tensors, [], [0, 1], [])]))
+    for kind in ("int4", "uint4"):  # LiteRT shows them as int8, with two in a byte
+        assert f"input 'a' is {kind}. Tensors of" in refusal(tmp_path, model([add(kind)]))
     many = Graph([Tensor(f"x{index}", "float32", (1,)) for index in range(300)], [], range(300), [0])
     assert "has 300 inputs. At most 256" in refusal(tmp_path, model([many]))
 

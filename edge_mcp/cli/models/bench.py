@@ -1,0 +1,159 @@
+"""`edge-mcp models bench`: how fast a model is on this device, by batch size and threads, through the engine that serves it."""
+
+import argparse
+import os
+import platform
+import sys
+from argparse import ArgumentTypeError
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_mcp.cli.arguments import seconds
+from edge_mcp.cli.models.chart import shapes, svg
+from edge_mcp.cli.models.engine import do, own_engine, spec_of
+from edge_mcp.cli.models.named import named, print_json
+from edge_mcp.cli.models.samples import arguments_for
+from edge_mcp.cli.models.workshop import painted
+from edge_mcp.cli.options import Parser
+from edge_mcp.cli.render import printable, table
+from edge_mcp.config import load
+from edge_mcp.engine.client import EngineClient
+from edge_mcp.engine.curve import Point, measure
+from edge_mcp.engine.messages import Item, ModelSpec, Signature
+from edge_mcp.errors import ConfigError, ModelError
+from edge_mcp.repository.store import Entry, scan
+
+
+class Benched(msgspec.Struct):
+    """What was measured, by threads; `notes` say what was not, and why."""
+
+    model: str
+    version: str
+    sample: str
+    device: str
+    curves: dict[int, list[Point]]
+    notes: list[str]
+
+
+def parser(action: str) -> Parser:
+    """The action's options."""
+    parser = Parser(
+        "models bench",
+        "Measure a model on this device: how long a batch takes, and how many items that makes in a second.\n"
+        "A call's own work (decoding the picture, encoding the answer) is in the times; model_ms is the network alone.",
+        "edge-mcp models bench object-detector --threads 1,2 --out speed.svg",
+    )
+    parser.add_argument("name", metavar="NAME", help="a model, or its tool")
+    parser.add_argument("--threads", metavar="N,N", type=_threads, help="threads of a run, by default the model's own")
+    parser.add_argument("--batch", metavar="N,N", type=_batches, default=[1, 2, 4, 8], help="batch sizes, by default 1,2,4,8")
+    parser.add_argument("--seconds", metavar="S", type=seconds, default=1.0, help="how long each is measured, by default 1")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="draw it: FILE.svg or FILE.png")
+    parser.add_models()
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_debug()
+    return parser
+
+
+def _threads(word: str) -> list[int]:
+    return _numbers(word, 64)
+
+
+def _batches(word: str) -> list[int]:
+    return _numbers(word, 256)
+
+
+def _numbers(word: str, most: int) -> list[int]:
+    """Whole numbers between commas. Raises: ArgumentTypeError (for argparse)."""
+    parts = word.split(",")
+    if not all(part.isdecimal() and 1 <= int(part) <= most for part in parts):
+        raise ArgumentTypeError(f"{word!r} is no list of numbers from 1 to {most}, such as 1,2,4")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, and show it. Raises: EdgeError."""
+    out: Path | None = options.out
+    if out is not None and out.suffix not in (".svg", ".png"):
+        raise ConfigError(f"a plot cannot be written to {out}", "Name a file that ends in .svg or .png")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {out.parent} to write {out.name} into", "Make it first")
+    entry = named(options.name, scan(load(options.config, {"models": options.models}).model_folders()))
+    result = do(_bench(entry, options), options.debug)
+    if out is not None:
+        _draw(result, out)
+    if options.json:
+        print_json(result)
+        return 0
+    print(table([_row(threads, point) for threads, points in result.curves.items() for point in points]))
+    for note in [f"measured with {result.sample}, on {result.device}", *result.notes]:
+        print(printable(note))
+    return 0
+
+
+def _row(threads: int, point: Point) -> dict[str, Any]:
+    row = {"threads": threads, **msgspec.structs.asdict(point)}
+    return {name.replace("_per_s", "/s"): value for name, value in row.items()}
+
+
+async def _bench(entry: Entry, options: argparse.Namespace) -> Benched:
+    manifest = entry.manifest
+    result = Benched(manifest.model.name, manifest.model.version, "", _device(), {}, [])
+    async with own_engine() as engine:
+        signature = (await engine.describe(str(entry.file), manifest.model.signature)).signature
+        sizes = _sizes(options.batch, signature, manifest.scheduling.max_batch_size, result.notes)
+        for threads in options.threads or [manifest.resources.threads]:
+            spec = await spec_of(engine, entry, threads)
+            if manifest.steps:
+                sizes = [1]
+                result.notes = ["A pipeline's calls run one after the other: no batch size but 1 is measured."]
+            arguments, result.sample = arguments_for(entry, spec.schema, signature)
+            result.curves[threads] = await measure(partial(_run, engine, spec, arguments), sizes, options.seconds)
+            if sys.stderr.isatty() and not options.json:
+                print(f"measured with {threads} threads", file=sys.stderr)
+    if max(result.curves) > len(os.sched_getaffinity(0)):
+        result.notes.append("There are fewer processors than threads.")
+    return result
+
+
+def _sizes(wanted: list[int], signature: Signature, most: int, notes: list[str]) -> list[int]:
+    """The batch sizes that this model has. A file with a fixed first dimension runs its calls one by one."""
+    specs = [*signature.inputs, *signature.outputs]
+    if not all(spec.any_rank or spec.shape[:1] == (-1,) for spec in specs):
+        notes.append("The file has a fixed batch of one: calls run one after the other, and no batch size but 1 is measured.")
+        return [1]
+    kept = [size for size in wanted if not most or size <= most]
+    if len(kept) < len(wanted):
+        notes.append(f"The manifest allows batches of at most {most}.")
+    return kept or [1]
+
+
+async def _run(engine: EngineClient, spec: ModelSpec, arguments: bytes, size: int) -> float:
+    """The runtime's seconds of a batch. Raises: ModelError, EngineError."""
+    ran = await engine.run(spec, [Item(arguments)] * size)
+    if failed := next((outcome.error for outcome in ran.outcomes if outcome.error), ""):
+        raise ModelError(f"{spec.manifest.model.name} cannot be measured: {failed}", "Give its manifest a [[check]]")
+    return ran.seconds
+
+
+def _device() -> str:
+    """The processor's name, and how many of it there are."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        board = Path("/proc/device-tree/model")
+        named = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+        name = board.read_text("utf-8", "replace").strip("\0") if board.is_file() else named.get("model name", "")
+    except OSError:
+        name = ""
+    return f"{name or platform.machine()} ({len(os.sched_getaffinity(0))} processors)"
+
+
+def _draw(result: Benched, out: Path) -> None:
+    """Write the plot. Raises: ConfigError, EngineError."""
+    drawn = shapes(f"{result.model} {result.version}", f"{result.device}, measured with {result.sample}", result.curves)
+    try:
+        out.write_bytes(svg(drawn).encode() if out.suffix == ".svg" else painted(drawn))
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}", "Write it elsewhere") from error

@@ -1,0 +1,349 @@
+"""The versions of models that are kept in one folder of models, in its hidden folder `.edge-mcp`.
+
+A version is a complete, verified copy that never changes: the owner may overwrite what was dropped in at any time. What is
+active stands in `state.json`; every change of it is one step, so that power loss leaves the old or the new state.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from edge_mcp.config import shipped_models
+from edge_mcp.errors import ConfigError, EdgeError, ManifestError, ModelError
+from edge_mcp.repository.entry import Entry, derived
+from edge_mcp.repository.kept import (
+    DowngradeError,
+    activated,
+    delete_unknown,
+    find,
+    is_intact,
+    rebuilt,
+    refuse_downgrade,
+    without,
+)
+from edge_mcp.repository.manifest import read
+from edge_mcp.repository.sources import Dropped, dropped
+from edge_mcp.repository.staging import SourceChanged, Staged, pinned, stage, sweep, workspace
+from edge_mcp.repository.state import (
+    LOCK_WAIT_S,
+    STATE_NAME,
+    BrokenState,
+    Model,
+    Refused,
+    Source,
+    State,
+    Version,
+    locked,
+    read_state,
+    sync_folder,
+    told,
+    write_state,
+)
+from edge_mcp.repository.writers import files_of, is_written
+
+__all__ = ["DowngradeError", "Dropped", "SourceChanged", "Staged", "Versions"]
+
+HIDDEN = ".edge-mcp"
+VERSIONS = "versions"
+STAGING = "staging"
+
+
+class Versions:
+    """The versions kept in one repository folder. Every method reads the state anew: other processes change it too.
+
+    Methods that write wait for other writers, at most `wait_s`; `stage` takes as long as copying takes: call both in a
+    thread where something else must go on. All of them raise ConfigError where the folder cannot be read or written.
+    """
+
+    def __init__(self, repository: Path, wait_s: float = LOCK_WAIT_S) -> None:
+        self.repository = repository
+        self.folder = repository / HIDDEN
+        self._wait_s = wait_s
+
+    @classmethod
+    def of(cls, folder: Path) -> "Versions | None":
+        """The versions kept in `folder`; None where models are served from where they lie: shipped, or not writable."""
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK) or folder.resolve() == shipped_models().resolve():
+            return None
+        versions = cls(folder)
+        if versions.folder.is_symlink() or (versions.folder.exists() and not os.access(versions.folder, os.W_OK | os.X_OK)):
+            return None
+        return versions
+
+    def state(self) -> State:
+        """What is on disk. A damaged state file is kept aside, and made anew from the versions; the log says so."""
+        try:
+            return read_state(self.folder) or State()
+        except BrokenState:
+            with self._writing() as state:
+                return state
+
+    def entries(self, adopt: bool = True) -> tuple[list[Entry], list[str]]:
+        """The active versions, and what is wrong with the rest.
+
+        With `adopt`, what was dropped in and is not known yet is taken in at once (copied and verified, not loaded), and what
+        nobody needs is deleted. Without, nothing is written, and what is not known is left out. A changed source of a known
+        model is one of the `candidates`, and the active version is served.
+        """
+        state = self.state()
+        sources, problems = dropped(self.repository, state.models)
+        if adopt:
+            problems += self._adopted(state, sources)
+            self.collect()
+            state = self.state()
+        entries: list[Entry] = []
+        here = {source.name: source for source in sources}
+        for name, model in state.models.items():
+            if self._is_gone(name, model, here):
+                continue
+            source = here.get(name)
+            if source and model.refused and model.refused.fingerprint == source.fingerprint:
+                problems.append(model.refused.reason)
+            if model.active:
+                try:
+                    entries.append(self._active(name, model))
+                except EdgeError as error:
+                    problems.append(str(error))
+        return entries, problems
+
+    def candidates(self) -> list[Dropped]:
+        """What was dropped in or changed, and is neither taken in nor refused as it is now."""
+        state = self.state()
+        sources, _ = dropped(self.repository, state.models)
+        return [source for source in sources if _is_news(source, state.model(source.name))]
+
+    def stage(self, source: Dropped, extra: Mapping[str, bytes] | None = None) -> Staged:
+        """A verified copy of `source`, which may lie elsewhere too, with `extra` files instead of or beside its own.
+
+        Raises: ManifestError, ModelError (to be shown to the user), SourceChanged (try again when it is at rest).
+        """
+        with told(self.folder):
+            self._make()
+            return stage(self.folder / STAGING, source, self.repository, extra)
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A folder to unpack in, on the same disk; deleted afterwards, at the latest at the next start."""
+        with told(self.folder):
+            self._make()
+            with workspace(self.folder / STAGING) as folder:
+                yield folder
+
+    def check_downgrade(self, staged: Staged, allowed: bool = False) -> None:
+        """Whether it may become active, asked before the work of proving it. Raises: DowngradeError."""
+        name = staged.entry.manifest.model.name
+        refuse_downgrade(name, staged.version.version, self.state().model(name), allowed)
+
+    def commit(self, staged: Staged, allow_downgrade: bool = False) -> Entry:
+        """Make a staged copy the active version; what was active stays until the next change.
+
+        The copy is moved or deleted, also when this fails. Raises: DowngradeError.
+        """
+        name, version = staged.entry.manifest.model.name, staged.version
+        try:
+            with self._writing() as state:
+                model = state.model(name)
+                refuse_downgrade(name, version.version, model, allow_downgrade)
+                self._keep(name, staged)
+                source = Source(staged.source, staged.fingerprint) if staged.source else model.source
+                added = model.added or not staged.source
+                model = replace(activated(model, version), source=source, added=added, refused=None)
+                delete_unknown(self.folder / VERSIONS, self._save(state, name, model))
+                return self._active(name, model)
+        finally:
+            staged.discard()
+
+    def refuse(self, source: Dropped, reason: str) -> None:
+        """Remember that a source, as it is now, is not served; the active version stays."""
+        with self._writing() as state:
+            refused = Refused(source.fingerprint, reason)
+            self._save(state, source.name, replace(state.model(source.name), refused=refused))
+
+    def use(self, name: str, version: str, allow_downgrade: bool = False) -> Entry:
+        """Make a version the active one: one that is kept, or what was dropped in. `version` is a number, or its folder's name.
+
+        Raises: ConfigError (there is none), DowngradeError, ManifestError, ModelError.
+        """
+        if self.kept(name, version) is None and (staged := self.staged_of(name, version)):
+            return self.commit(staged, allow_downgrade)
+        with self._writing() as state:
+            model = state.model(name)
+            chosen = find(model, version)
+            if chosen is None:
+                known = ", ".join(dict.fromkeys(kept.version for kept in model.versions))
+                hint = f"There is {known}" if known else "See edge-mcp models list"
+                raise ConfigError(f"no version {version} of {name} is kept", hint)
+            if chosen.folder != model.active:
+                refuse_downgrade(name, chosen.version, model, allow_downgrade)
+                model = activated(model, chosen)
+                self._save(state, name, model)
+            return self._active(name, model)
+
+    def kept(self, name: str, version: str = "") -> Entry | None:
+        """A version that is kept, by number or folder, or the active one; None where there is none. Raises: ManifestError."""
+        model = self.state().model(name)
+        chosen = find(model, version) if version else model.version(model.active)
+        return None if chosen is None else self._entry(name, chosen)
+
+    def remove(self, name: str, version: str = "") -> list[Path]:
+        """Delete a model with all its versions and what was dropped in, or one version that is not active.
+
+        What of the owner's was deleted is returned. The highest version that was active is remembered. Raises: ConfigError.
+        """
+        with self._writing() as state:
+            model = state.models.get(name)
+            if model is None or not (model.versions or model.source or model.refused):
+                raise ConfigError(f"there is no model {name!r} in {self.repository}", "See edge-mcp models list")
+            if version:
+                self._save(state, name, without(name, version, model))
+                deleted = []
+            else:
+                deleted = self._taken_away(name, model, state)
+                self._save(state, name, Model(highest=model.highest))
+        self.collect()
+        return deleted
+
+    def collect(self) -> None:
+        """Forget models whose source is gone; delete versions that the state does not name, and copies left behind."""
+        if not self.folder.is_dir():
+            return
+        with self._writing() as state:
+            here = {source.name: source for source in dropped(self.repository, state.models)[0]}
+            gone = {name: model for name, model in state.models.items() if self._is_gone(name, model, here)}
+            if gone:
+                forgotten = {name: Model(highest=model.highest) for name, model in gone.items()}
+                state = State({**state.models, **forgotten})
+                write_state(self.folder, state)
+            delete_unknown(self.folder / VERSIONS, state)
+            sweep(self.folder / STAGING)
+            for path in self.folder.glob(f"{STATE_NAME}.[0-9]*"):
+                path.unlink()
+
+    def _adopted(self, state: State, sources: list[Dropped]) -> list[str]:
+        """Take in the sources of models that are not served yet; what is wrong with them is remembered."""
+        problems = []
+        for source in sources:
+            model = state.model(source.name)
+            if not _is_news(source, model) and not (self._is_damaged(source.name, model)):
+                continue
+            if model.active and not self._is_damaged(source.name, model):
+                continue
+            if is_written(files_of(source.path)):
+                continue  # a server takes it in when it is closed
+            try:
+                self.commit(self.stage(source))
+            except SourceChanged as error:
+                problems.append(str(error))
+            except (ManifestError, ModelError) as error:
+                self.refuse(source, str(error))
+            except EdgeError as error:
+                problems.append(f"{source.path}: {error}")
+        return problems
+
+    def _is_damaged(self, name: str, model: Model) -> bool:
+        """Whether the active version cannot be served."""
+        if not model.active:
+            return False
+        try:
+            self._active(name, model)
+        except EdgeError:
+            return True
+        return False
+
+    def _is_gone(self, name: str, model: Model, here: Mapping[str, Dropped]) -> bool:
+        """Whether the model goes because what was dropped in is not there any more."""
+        if model.added or model.source is None or name in here:
+            return False
+        return not os.path.lexists(self.repository / model.source.path)
+
+    def staged_of(self, name: str, version: str) -> Staged | None:
+        """A copy of what was dropped in, if it is this version. Raises: as `stage`."""
+        sources, _ = dropped(self.repository, self.state().models)
+        source = next((source for source in sources if source.name == name), None)
+        if source is None:
+            return None
+        staged = self.stage(source)
+        if version in (staged.version.version, staged.version.folder):
+            return staged
+        staged.discard()
+        return None
+
+    def _taken_away(self, name: str, model: Model, state: State) -> list[Path]:
+        """Move what was dropped in to where it is deleted from: in one step for each file or folder."""
+        if model.source is None:
+            sources = [source.path for source in dropped(self.repository, state.models)[0] if source.name == name]
+        else:
+            sources = [self.repository / model.source.path]
+        deleted = []
+        for path in sources:
+            if os.path.lexists(path):
+                trash = self.folder / STAGING / f"removed-{os.getpid()}-{path.name}"[:200]
+                path.rename(trash)
+                sync_folder(self.repository)
+                deleted.append(path)
+        return deleted
+
+    def _active(self, name: str, model: Model) -> Entry:
+        version = model.version(model.active)
+        if version is None:
+            raise ModelError(f"the active version of {name} is not in {self.folder / STATE_NAME}", "Add the model again")
+        return self._entry(name, version)
+
+    def _entry(self, name: str, version: Version) -> Entry:
+        """Raises: ManifestError, ModelError."""
+        folder = self.folder / VERSIONS / name / version.folder
+        manifest = derived(folder / version.bare_file, name) if version.bare_file else read(folder, name)
+        entry = Entry(folder, pinned(manifest, version.files), bool(version.bare_file), version.digest, "", self.repository)
+        if not entry.file.is_file():
+            raise ModelError(f"{entry.file} is missing", "Add the model again")
+        return entry
+
+    def _keep(self, name: str, staged: Staged) -> None:
+        """Move a staged copy to the versions; what is there already and undamaged stays."""
+        versions = self.folder / VERSIONS
+        target = versions / name / staged.version.folder
+        if target.exists():
+            if is_intact(target, staged.version):
+                return
+            target.rename(self.folder / STAGING / f"damaged-{os.getpid()}-{target.name}")
+        target.parent.mkdir(exist_ok=True)
+        sync_folder(versions)
+        staged.folder.rename(target)
+        sync_folder(target.parent)
+
+    def _save(self, state: State, name: str, model: Model) -> State:
+        changed = State({**state.models, name: model})
+        write_state(self.folder, changed)
+        return changed
+
+    def _make(self) -> None:
+        """The folders, and a note that keeps them out of the owner's git."""
+        for folder in (self.folder, self.folder / VERSIONS, self.folder / STAGING):
+            folder.mkdir(exist_ok=True)
+        note = self.folder / ".gitignore"
+        if not note.exists():
+            note.write_text("*\n", "ascii")
+
+    @contextmanager
+    def _writing(self) -> Iterator[State]:
+        """The state, with nobody else writing."""
+        with told(self.folder):
+            self._make()
+            with locked(self.folder, self._wait_s):
+                try:
+                    state = read_state(self.folder) or State()
+                except BrokenState as error:
+                    state = rebuilt(self.folder / VERSIONS, error)
+                    (self.folder / STATE_NAME).replace(self.folder / f"{STATE_NAME}.broken")
+                    write_state(self.folder, state)
+                yield state
+
+
+def _is_news(source: Dropped, model: Model) -> bool:
+    taken = (
+        model.source is not None and model.source.path == source.path.name and model.source.fingerprint == source.fingerprint
+    )
+    return not taken and (model.refused is None or model.refused.fingerprint != source.fingerprint)
