@@ -49,7 +49,6 @@ class EngineError(EdgeError):
         self.retry_after_ms = retry_after_ms
 
 
-<<<<<<< HEAD
 class BusyError(EdgeError):
     """A call is not taken now; it may be repeated after `retry_after_ms`. `reason`: deadline, queue, memory or thermal."""
 
@@ -60,13 +59,12 @@ class BusyError(EdgeError):
         self.retry_after_ms = retry_after_ms
         self.reason = reason
 
-=======
+
 class SensorError(EdgeError):
     """A sensor cannot be read: its device or package is missing, it took too long, or it gave what is no picture or sound."""
 
     status = 503
 
->>>>>>> main
 
 class RefusedError(EdgeError):
     """This very request is refused, and repeating it will not help."""
