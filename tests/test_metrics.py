@@ -33,7 +33,12 @@ def snapshot(load: Load) -> Snapshot:
 def values(load: Load) -> dict[tuple[str, str], float]:
     """(name, labels in order) -> value."""
     families = text_string_to_metric_families(rendered(snapshot(load)))
-    return {(sample.name, ",".join(sample.labels.values())): sample.value for family in families for sample in family.samples}
+    # The parser gives counters the suffix that OpenMetrics wants; Triton's have none.
+    return {
+        (sample.name.removesuffix("_total"), ",".join(sample.labels.values())): sample.value
+        for family in families
+        for sample in family.samples
+    }
 
 
 def test_triton_s_names_are_kept_for_each_model() -> None:
