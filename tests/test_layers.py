@@ -16,7 +16,7 @@ MAP = PACKAGE / "README.md"
 ENGINE = "engine/host/"
 WORKSHOP = "workshop/"
 DEVICES = "sensors/device/"
-NOT_IN_SERVER = {"numpy", "onnxruntime", "ai_edge_litert", "PIL"}
+NOT_IN_SERVER = {"numpy", "onnxruntime", "ai_edge_litert", "PIL", "soundfile", "soxr", "pymicro_features"}
 NOT_IN_ENGINE = {"asyncio", "aiohttp", "zeroconf"}
 
 

@@ -12,6 +12,9 @@ from edge_mcp.engine.room import Limits, Room
 
 logger = logging.getLogger(__name__)
 
+LOOK_S = 5.0
+"""While models are used, how often at most it is looked whether the device is short of memory."""
+
 
 class Keeper:
     """What engines tell of their models' uses and loads, and what follows from it: who is unloaded, which engine ends.
@@ -35,6 +38,7 @@ class Keeper:
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
         self._tidying: asyncio.Task[None] | None = None
+        self._looked = float("-inf")
 
     # ---- uses
 
@@ -49,11 +53,16 @@ class Keeper:
 
     def leave(self, key: str) -> None:
         """That is over."""
-        due = self._residency.end(key, self._clock())
+        now = self._clock()
+        due = self._residency.end(key, now)
         if not self._residency.uses(key):
             self._room.rested(key)
         if due is not None:
             self._wake(due)
+        if now - self._looked >= LOOK_S:
+            self._looked = now
+            if self._room.is_short():
+                self._wake(now)
 
     def uses(self, key: str) -> int:
         """How many calls use a model, or wait for it."""
@@ -145,6 +154,7 @@ class Keeper:
             self._tidying = asyncio.get_running_loop().create_task(self._tidy())
 
     async def _tidy(self) -> None:
+        await self._room.relieve()
         for holder in list(self._rested):
             due = [resident for resident in self._residency.due(self._clock()) if resident.holder is holder]
             if len(due) == len(self._residency.of(holder)) and holder.idle and self._is_old(holder, due):

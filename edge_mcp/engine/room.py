@@ -130,10 +130,9 @@ class Room:
             logger.info("%s leaves: memory is needed for %s", idle.key, key)
             await self.drop(idle)
             return True
-        for holder in self.holders():
-            if holder.pid is not None and holder.idle and not self._residency.of(holder) and self._holders[holder]:
-                await holder.end(f"memory is needed for {key}")
-                return True
+        if empty := self._empty():
+            await empty.end(f"memory is needed for {key}")
+            return True
         if busy := self._residency.victim(busy=True, but=key):
             await self._drained(busy.key)
             return True
@@ -220,6 +219,28 @@ class Room:
         if self._residency.all() or not fresh:
             raise NotStarted(f"{model.key} needs {loaded.memory_mb:.0f} MB, more than was expected")
         raise _too_large(model.manifest.model.name, loaded.memory_mb, total_mb, limits.budget_mb)
+
+    # ---- at any time
+
+    def is_short(self) -> bool:
+        """Whether the device has less left than it has to keep free."""
+        return self._limits is not None and self._limits.memory.available_mb() < self._limits.reserve_mb
+
+    async def relieve(self) -> None:
+        """Unload idle models, and end engines that have none, as long as the device is short of memory."""
+        while self.is_short():
+            if idle := self._residency.victim(busy=False, but=""):
+                logger.info("%s leaves: the device is short of memory", idle.key)
+                await self.drop(idle)
+            elif empty := self._empty():
+                await empty.end("the device is short of memory")
+            else:
+                break
+
+    def _empty(self) -> Holder | None:
+        """An engine that has something of its own, and neither a model nor anything to do."""
+        candidates = (holder for holder in self.holders() if holder.pid is not None and holder.idle)
+        return next((one for one in candidates if not self._residency.of(one) and self._holders[one]), None)
 
     async def drop(self, resident: Resident) -> None:
         """Unload a model now."""

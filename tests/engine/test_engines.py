@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_mcp.engine import room
+from edge_mcp.engine import keeper, room
 from edge_mcp.engine.engines import Engines
 from edge_mcp.engine.keeper import Keeper
 from edge_mcp.engine.memory import DeviceMemory, process_mb
@@ -250,6 +250,22 @@ async def test_when_the_device_is_short_of_memory_idle_models_go_and_then_loads_
         await made.close()
 
 
+async def test_a_device_that_runs_short_gets_its_memory_back_when_a_call_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LOOK_S", 0)
+    (tmp_path / "meminfo").write_text("MemTotal: 512000 kB\nMemAvailable: 400000 kB\n")
+    made = Engines(1, Keeper(limits=Limits(DeviceMemory(tmp_path, tmp_path), 1000, 32)))
+    try:
+        await call(made, "language-detector")
+        await call(made, "object-detector")
+        (tmp_path / "meminfo").write_text("MemTotal: 512000 kB\nMemAvailable: 20000 kB\n")
+        await call(made, "object-detector")
+        await eventually(lambda: made.pid is None)
+    finally:
+        await made.close()
+
+
 # ---- several engines
 
 
@@ -324,8 +340,8 @@ async def test_what_a_cancelled_call_began_keeps_its_model_until_the_engine_has_
 
 
 async def test_no_use_is_forgotten_and_none_is_left_over() -> None:
-    keeper = Keeper(60)
-    made = Engines(2, keeper)
+    counter = Keeper(60)
+    made = Engines(2, counter)
     try:
         tasks = [asyncio.create_task(call(made, name)) for name in CALLS for _ in range(6)]
         for task in tasks[::3]:
@@ -334,6 +350,6 @@ async def test_no_use_is_forgotten_and_none_is_left_over() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await eventually(lambda: made.status()[0].running == 0)
         await asyncio.sleep(0)
-        assert [keeper.uses(name) for name in CALLS] == [0] * len(CALLS)
+        assert [counter.uses(name) for name in CALLS] == [0] * len(CALLS)
     finally:
         await made.close()

@@ -162,7 +162,7 @@ class Recurrent:
     def _steps(self, listening: Listening, clip: Clip | None, end: bool, report: Report) -> Iterator[Step]:
         if clip is not None:
             listening.join(clip)
-            done, total = 0, max(1, clip.frames // clip.rate)
+            done, total = 0, max(1, (clip.frames or 0) // clip.rate)
             for block in clip.blocks():
                 yield from listening.feed(block)
                 done += len(block)

@@ -24,6 +24,8 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
     [
         ("language-detector", {"onnxruntime"}, {"ai_edge_litert", "PIL"}),
         ("face-detector", {"ai_edge_litert", "PIL"}, {"onnxruntime"}),
+        ("speech-detector", {"onnxruntime", "soundfile", "soxr"}, {"ai_edge_litert", "PIL", "pymicro_features"}),
+        ("wake-word-detector", {"ai_edge_litert", "soundfile", "pymicro_features"}, {"onnxruntime", "PIL"}),
     ],
 )
 def test_only_what_a_model_needs_is_imported(name: str, used: set[str], unused: set[str]) -> None:

@@ -27,6 +27,7 @@ _SUBTYPES = {
     "OGG": {"VORBIS", "OPUS"},
 }
 _PACKED = frozenset({"FLAC", "OGG"})
+_UNKNOWN = 2**62  # libsndfile says 2^63 - 1 where a writer left the length open
 # libsndfile's name of the coding, its byte order, and the bytes of a sample
 RAW = {
     "s16le": ("PCM_16", "LITTLE", 2),
@@ -52,7 +53,8 @@ class RawFormat(NamedTuple):
 
 
 class Clip:
-    """Sound as it came. `rate` and `channels` are its own; `frames` is how many samples of each channel it says that it has."""
+    """Sound as it came. `rate` and `channels` are its own; `frames` is how many samples of each channel it says that it has;
+    None: it does not say."""
 
     def __init__(self, data: bytes, raw: RawFormat | None, max_seconds: int) -> None:
         """Reads the header. Raises: ArgumentError (no sound, of a kind that is not read, or too long)."""
@@ -66,7 +68,7 @@ class Clip:
             self._kind: str = file.format
             self.rate: int = file.samplerate
             self.channels: int = file.channels
-            self.frames: int = file.frames
+            self.frames: int | None = file.frames if file.frames < _UNKNOWN else None
             subtype: str = file.subtype
         self._check(subtype, raw)
 
@@ -84,7 +86,7 @@ class Clip:
                 done += len(block)
                 self._check_length(done)
                 yield _mono(block)
-        if self._kind in _PACKED and done < self.frames:
+        if self._kind in _PACKED and self.frames is not None and done < self.frames:
             raise ArgumentError(
                 f"the sound ends after {done / self.rate:.2f} s of {self.frames / self.rate:.2f} s: it is cut off or damaged",
                 "Send each piece as a file of its own",
@@ -99,12 +101,16 @@ class Clip:
         source = io.BytesIO(self._data)
         try:
             if self._raw is None:
-                return soundfile.SoundFile(source)
-            subtype, endian, _ = RAW[self._raw.coding]
-            return soundfile.SoundFile(source, "r", self._raw.rate, self._raw.channels, subtype, endian, "RAW")
+                file = soundfile.SoundFile(source)
+            else:
+                subtype, endian, _ = RAW[self._raw.coding]
+                file = soundfile.SoundFile(source, "r", self._raw.rate, self._raw.channels, subtype, endian, "RAW")
         except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
             kind = sniffed(self._data) or "sound"
             raise ArgumentError(f"the {kind} cannot be read: {_reason(error)}", _WAYS) from error
+        # It would seek to where it is after each read, which costs a decoder much, and fails where the length is not known.
+        file.seekable = _never
+        return file
 
     def _check(self, subtype: str, raw: RawFormat | None) -> None:
         if self._raw is None and subtype not in _SUBTYPES.get(self._kind, ()):
@@ -115,7 +121,7 @@ class Clip:
                 f"argument rate is {raw.rate}, but the {self._kind} says {self.rate} itself",
                 "Leave rate out: it is for raw PCM",
             )
-        if self._kind in _PACKED and self.frames < 2**62:  # some writers leave the length open
+        if self._kind in _PACKED and self.frames is not None:
             self._check_length(self.frames)
 
     def _check_length(self, frames: int) -> None:
@@ -157,6 +163,10 @@ def _mono(block: Array) -> Array:
         raise ArgumentError("the sound has samples that are no numbers (NaN or infinite)", "Mend or convert it")
     mono: Array = np.clip(block, -1, 1).mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else np.clip(block[:, 0], -1, 1)
     return mono
+
+
+def _never() -> bool:
+    return False
 
 
 def _reason(error: Exception) -> str:

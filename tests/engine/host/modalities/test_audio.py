@@ -113,6 +113,15 @@ def test_a_wav_of_unknown_length_is_read_to_its_end(silero: ServedModel) -> None
     assert answer(silero, audio=base64_of(bytes(whole)))["duration_s"] == pytest.approx(2.7862, abs=1e-3)
 
 
+def test_a_flac_of_unknown_length_is_read_to_its_end(silero: ServedModel) -> None:
+    """As an encoder writes one into a pipe: the 36 bits of STREAMINFO for the number of samples are 0."""
+    whole = bytearray(file_of(SPEECH, RATE, "FLAC"))
+    whole[21] &= 0xF0
+    whole[22:26] = bytes(4)
+    expected = answer(silero, audio=sent(SPEECH), scores=True)["scores"]
+    assert answer(silero, audio=base64_of(bytes(whole)), scores=True)["scores"] == expected
+
+
 def header(rate: int = RATE, channels: int = 1, data: bytes = b"\0" * 3200, coding: int = 1, bits: int = 16) -> str:
     """A WAV that says this of itself."""
     frame = channels * bits // 8

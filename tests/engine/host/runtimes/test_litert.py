@@ -5,12 +5,13 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edge_mcp.engine.host.runtimes.base import DATATYPES, RuntimeOptions
+from edge_mcp.engine.host.runtimes.base import DATATYPES, LoadedModel, RuntimeOptions
 from edge_mcp.engine.host.runtimes.litert import LitertModel, LitertRuntime
 from edge_mcp.errors import ArgumentError, ModelError
 
@@ -93,3 +94,22 @@ def test_lanes_that_load_at_once_leave_standard_error_open(monkeypatch: pytest.M
         thread.join(60)
     after = os.fstat(2)
     assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
+
+
+def test_a_session_keeps_what_no_other_run_sees() -> None:
+    wake = load("tests/fixtures/models/hey_mycroft_int8.tflite")
+    name, output = wake.inputs[0].name, wake.outputs[0].name
+    noise = np.random.default_rng(0).integers(-128, 128, (60, *wake.inputs[0].shape), np.int8)
+
+    def answers(session: LoadedModel, tensors: np.ndarray[Any, Any]) -> list[int]:
+        return [int(session.infer({name: tensor})[output][0, 0]) for tensor in tensors]
+
+    whole = answers(wake.session(), noise)
+    assert len(set(whole)) > 1
+    one, two = wake.session(), wake.session()
+    apart = [(answers(one, noise[i : i + 1]), answers(two, noise[:1]), answers(wake, noise[:1])) for i in range(len(noise))]
+    assert [first[0] for first, _, _ in apart] == whole
+    assert {alone[0] for _, _, alone in apart} == {whole[0]}
+    with pytest.raises(ArgumentError):
+        one.infer({name: noise})
+    one.close()
