@@ -17,6 +17,7 @@ from edge_mcp.engine.keeper import Keeper
 from edge_mcp.engine.memory import DeviceMemory
 from edge_mcp.engine.room import Limits
 from edge_mcp.listeners import listeners
+from edge_mcp.load.device import Change, DeviceLoad
 from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
 from edge_mcp.prompts.device import NAMES, DevicePrompts
@@ -30,6 +31,9 @@ from edge_mcp.resources.base import Resources
 from edge_mcp.resources.device import MODEL, STATUS, DeviceResources
 from edge_mcp.resources.functions import FunctionResources
 from edge_mcp.resources.joined import JoinedResources
+from edge_mcp.resources.load import LOAD, LoadResources
+from edge_mcp.scheduling.batcher import Batcher
+from edge_mcp.scheduling.curves import Curves
 from edge_mcp.server import Server
 from edge_mcp.tools.base import Catalogue
 from edge_mcp.tools.functions import FunctionTools
@@ -67,7 +71,7 @@ class Own:
             return cls(FunctionTools(), FunctionResources(), FunctionPrompts())
         tools = FunctionTools(_ToolNames(repository))
         repository.taken = tools.has
-        return cls(tools, FunctionResources((STATUS, MODEL)), FunctionPrompts(NAMES))
+        return cls(tools, FunctionResources((STATUS, MODEL, LOAD)), FunctionPrompts(NAMES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ class App:
         instructions: str = INSTRUCTIONS,
     ) -> None:
         measured = Measurements()
+        self._load = DeviceLoad(config.lane_count())
+        self._adapting: set[asyncio.Task[None]] = set()
         self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._engine = Engines(config.lane_count(), _keeper(config), measured)
         tools: list[Catalogue] = [own.tools] if own else []
@@ -107,9 +113,16 @@ class App:
             store = repository.store
             signatures = Signatures(cache_folder() / "signatures")
             device = DeviceResources(store, self._engine, signatures, measured)
-            models = ModelCatalogue(store, self._engine, signatures, measured, sensing)
+            batcher = Batcher(
+                self._engine,
+                self._load.allowed,
+                Curves(cache_folder() / "curves"),
+                lambda: self._load.budget().background,
+                measured,
+            )
+            models = ModelCatalogue(store, self._engine, signatures, measured, sensing, batcher)
             tools.insert(0, models)
-            resources.insert(0, device)
+            resources[:0] = [device, LoadResources(self._load)]
             asking = DevicePrompts(store, device.text, access.sensors.pictures if access else ())
             prompts.insert(0, asking)
             models.released = repository.released
@@ -125,6 +138,7 @@ class App:
             info, self._tools, JoinedResources(resources), JoinedPrompts(prompts), instructions, measured=measured
         )
         self._engine.changed = partial(self.server.changes.tell, updated(STATUS))
+        self._load.changed = self._adapt
 
     async def serve(
         self,
@@ -151,7 +165,15 @@ class App:
             for task in [*tasks, *background, stopped]:
                 task.cancel()
             await asyncio.gather(*tasks, *background, stopped, return_exceptions=True)
+            self._load.close()
             await self._engine.close()
+
+    def _adapt(self, change: Change) -> None:
+        """The device's state is another one: models stay for another time, and who listens is told."""
+        self.server.changes.tell(updated(LOAD))
+        task = asyncio.ensure_future(self._engine.shrink(self._load.governor.budget.kept))
+        self._adapting.add(task)
+        task.add_done_callback(self._adapting.discard)
 
     def _swap(
         self, models: ModelCatalogue, device: DeviceResources, prompts: DevicePrompts, before: Store, store: Store
@@ -173,6 +195,7 @@ class App:
     async def close(self) -> None:
         """End all connections, tasks and the engine."""
         await self.server.drain(0)
+        self._load.close()
         await self._engine.close()
 
 

@@ -88,6 +88,10 @@ class Context:
         self._ask = ask
         self.answers: dict[str, dict[str, Any]] = {}
         """What was asked so far, by its key."""
+        self.deadline_ms: float | None = None
+        """How long the client can use an answer; None: it did not say."""
+        self.background = False
+        """Whether the call can wait for all others."""
 
     async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell how far the call is; `done` must grow. Sent to callers that asked for it only."""

@@ -109,7 +109,9 @@ class Conversation:
         capabilities = meta.capabilities if modern and isinstance(meta.capabilities, dict) else self.session.capabilities
         level: LogLevel | None = meta.log_level if modern else self.session.log_level
         wire = _CallWire(self, request)
-        return Context(self.connection.peer, capabilities, level, wire, ask or partial(self._ask, request.id))
+        context = Context(self.connection.peer, capabilities, level, wire, ask or partial(self._ask, request.id))
+        context.deadline_ms, context.background = meta.deadline_ms, meta.background
+        return context
 
     async def _ask(self, about: RequestId, questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
         """Put questions to a legacy client as requests of the server's, on the stream of the call that has them."""

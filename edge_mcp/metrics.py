@@ -1,6 +1,6 @@
 """What the server measures, in Prometheus' text format 0.0.4, under Triton's names where Triton has one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_mcp.load.governor import State
@@ -19,6 +19,7 @@ _COUNTERS = {
 }
 
 Labels = Mapping[str, str]
+Values = Sequence[tuple[Labels, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def _gauge(name: str, about: str, value: float | None) -> Iterator[str]:
         yield from _metric(name, "gauge", about, [({}, value)])
 
 
-def _metric(name: str, kind: str, about: str, values: list[tuple[Labels, float]]) -> Iterator[str]:
+def _metric(name: str, kind: str, about: str, values: Values) -> Iterator[str]:
     yield f"# HELP {name} {about}"
     yield f"# TYPE {name} {kind}"
     for labels, value in values:

@@ -14,7 +14,7 @@ import msgspec
 from edge_mcp.changes import Changes
 from edge_mcp.context import Context, InputRequired, Question
 from edge_mcp.conversation import Conversation
-from edge_mcp.errors import EdgeError, EngineError, ProtocolError
+from edge_mcp.errors import BusyError, EdgeError, EngineError, ProtocolError
 from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
 from edge_mcp.protocol import jsonrpc
@@ -178,7 +178,7 @@ class Server:
         async def work(task: Task) -> Mapping[str, Any]:
             context = Context(early.peer, early.capabilities, None, TaskWire(task), partial(task.ask, early.answers))
             result = await self._outcome(tool, arguments, context)
-            return {name: field for name, field in msgspec.structs.asdict(result).items() if field is not msgspec.UNSET}
+            return result.fields()
 
         task = self._tasks.begin(early.peer.principal, work)
         return {**task.state(), "resultType": "task"}
@@ -190,7 +190,7 @@ class Server:
         except ProtocolError:
             raise
         except EdgeError as error:
-            result = ToolResult.failed(str(error))
+            result = ToolResult.failed(str(error), _retry(error))
         self._measured.called(result.isError)
         return result
 
@@ -346,3 +346,13 @@ def _position(cursor: str) -> int:
         return int(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
     except (binascii.Error, UnicodeEncodeError, ValueError):
         raise ProtocolError(jsonrpc.INVALID_PARAMS, "unknown cursor. List again from the beginning") from None
+
+
+def _retry(error: EdgeError) -> Any:
+    """When a call that was not taken may be repeated, for programs; the words say it too."""
+    if not isinstance(error, BusyError | EngineError) or error.retry_after_ms is None:
+        return msgspec.UNSET
+    told: dict[str, Any] = {"retryAfterMs": error.retry_after_ms}
+    if isinstance(error, BusyError):
+        told["reason"] = error.reason
+    return {"io.edge-mcp/retry": told}

@@ -64,6 +64,13 @@ class Engine(Protocol):
         """
         ...
 
+    async def measure(self, model: ModelSpec) -> dict[int, float]:
+        """Seconds of the runtime by batch size; empty where nothing can be said, or the model is not loaded any more.
+
+        Raises: ModelError, EngineError.
+        """
+        ...
+
     async def unload(self, key: str) -> None:
         """Give a model's memory back: nobody needs this key any more. It waits for the runs that use it; one that is not
         loaded is nothing to do, and a later run loads it again. Raises: EngineError."""
@@ -181,10 +188,7 @@ class EngineClient:
         return reply
 
     async def measure(self, model: ModelSpec) -> dict[int, float]:
-        """Seconds of the runtime by batch size; empty where nothing can be said, or the model is not loaded any more.
-
-        Raises: ModelError, EngineError.
-        """
+        """See Engine."""
         if model.key not in self._loaded:
             return {}
         self._keeper.begin(model.key)

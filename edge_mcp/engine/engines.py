@@ -62,7 +62,7 @@ class Engines:
         return await self._of(model).run(model, items, tell)
 
     async def measure(self, model: ModelSpec) -> dict[int, float]:
-        """See EngineClient."""
+        """See Engine."""
         return await self._of(model).measure(model)
 
     async def unload(self, key: str) -> None:

@@ -6,9 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_mcp.load.governor import Budget, Governor, State
+from edge_mcp.load.lag import LagMeter
 from edge_mcp.load.monitor import LEAST_S, Monitor, Sample
+from edge_mcp.scheduling.policy import Allowed, Why
 
 logger = logging.getLogger(__name__)
+
+_POWER = {"temperature", "throttling", "under_voltage", "frequency", "power"}
+_MEMORY = {"memory", "cgroup_memory", "memory_pressure"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +29,10 @@ class DeviceLoad:
     """Monitor and governor together. `changed` hears of each change of state, after it was logged."""
 
     def __init__(self, lanes: int, monitor: Monitor | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lag = LagMeter()
         self.governor = Governor(lanes)
         self.changed: Callable[[Change], None] = lambda change: None
-        self._monitor = monitor or Monitor(clock=clock)
+        self._monitor = monitor or Monitor(clock=clock, lag=self._lag.lag_s)
         self._clock = clock
         self._due = clock()
         self._sample: Sample | None = None
@@ -36,6 +42,18 @@ class DeviceLoad:
         if self._clock() >= self._due:
             self.sample()
         return self.governor.budget
+
+    def allowed(self) -> Allowed:
+        """What calls may take now; asked with each of them."""
+        self._lag.touch()
+        budget = self.budget()
+        signals = {reason.signal for reason in self.governor.reasons}
+        why: Why = "thermal" if signals & _POWER else "memory" if signals & _MEMORY else "deadline"
+        return Allowed(budget.lanes, budget.slack, why)
+
+    def close(self) -> None:
+        """Measure no more."""
+        self._lag.close()
 
     def sample(self) -> Sample:
         """The signals now, or as they were less than a second ago."""

@@ -28,6 +28,8 @@ class Meta(msgspec.Struct):
     )
     progress_token: ProgressToken | None = msgspec.field(name="progressToken", default=None)
     log_level: LogLevel | None = msgspec.field(name="io.modelcontextprotocol/logLevel", default=None)
+    deadline_ms: float | None = msgspec.field(name="io.edge-mcp/deadlineMs", default=None)
+    background: bool = msgspec.field(name="io.edge-mcp/background", default=False)
 
 
 class Params(msgspec.Struct):
@@ -219,8 +221,15 @@ class ToolResult(msgspec.Struct, omit_defaults=True):
     content: Any
     structuredContent: Any = msgspec.UNSET
     isError: bool = False
+    meta: Any = msgspec.field(name="_meta", default=msgspec.UNSET)
 
     @classmethod
-    def failed(cls, message: str) -> "ToolResult":
+    def failed(cls, message: str, meta: Any = msgspec.UNSET) -> "ToolResult":
         """A tool that failed, in words that a language model can act on."""
-        return cls([{"type": "text", "text": message}], isError=True)
+        return cls([{"type": "text", "text": message}], isError=True, meta=meta)
+
+    def fields(self) -> dict[str, Any]:
+        """What it consists of, by MCP's names."""
+        own = msgspec.structs.asdict(self)
+        own["_meta"] = own.pop("meta")
+        return {name: value for name, value in own.items() if value is not msgspec.UNSET}

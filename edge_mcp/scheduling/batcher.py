@@ -29,15 +29,18 @@ QUIET_S = 0.5
 """A model that is new here is measured when nothing has been run for so long."""
 
 
+_UNLIMITED = Allowed(2**16)
+
+
 class Runner(Protocol):
-    """What the batcher needs of the engine."""
+    """What the batcher needs of an engine; see engine.client.Engine."""
 
     async def measure(self, model: ModelSpec) -> dict[int, float]:
-        """See engine.client.EngineClient."""
+        """Seconds of the runtime by batch size."""
         ...
 
     async def run(self, model: ModelSpec, items: Sequence[Item], tell: Tell | None = None) -> Ran:
-        """See engine.client.Engine."""
+        """One outcome for each item."""
         ...
 
 
@@ -64,7 +67,7 @@ class Batcher:
     def __init__(
         self,
         engine: Runner,
-        allowed: Callable[[], Allowed],
+        allowed: Callable[[], Allowed] = lambda: _UNLIMITED,
         curves: Curves | None = None,
         may_measure: Callable[[], bool] = lambda: True,
         measured: Measurements | None = None,

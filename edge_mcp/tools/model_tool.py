@@ -15,6 +15,7 @@ from edge_mcp.measurements import Measurements
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
 from edge_mcp.repository.inputs import AudioInput, TensorInput
 from edge_mcp.repository.store import Entry
+from edge_mcp.scheduling.batcher import Batcher
 from edge_mcp.tools.arguments import input_schema
 from edge_mcp.tools.base import TaskUse
 from edge_mcp.tools.results import output_schema
@@ -41,6 +42,7 @@ class ModelTool:
         engine: Engine,
         measured: Measurements | None = None,
         sensing: "Sensing | None" = None,
+        batcher: Batcher | None = None,
     ) -> None:
         manifest = entry.manifest
         tool = manifest.tool
@@ -58,6 +60,7 @@ class ModelTool:
             annotations=ToolAnnotations(title=tool.title or tool.name),
         )
         self._engine = engine
+        self._batcher = batcher or Batcher(engine)
         self._measured = measured or Measurements()
         self._sensing = sensing
         self._listens = isinstance(manifest.input, AudioInput)
@@ -114,10 +117,17 @@ class ModelTool:
         teller = _Teller(name, "seconds of sound" if self._listens else "rows", context)
         item = Item(arguments, roots=context.peer.roots, attached=attached, owner=context.peer.owner)
         try:
-            ran = await self._engine.run(self.spec, [item], teller.tell)
+            outcome = await self._batcher.submit(
+                self.spec,
+                item,
+                (context.deadline_ms or self.entry.manifest.scheduling.deadline_ms) / 1000,
+                owner=context.peer.owner,
+                background=context.background,
+                pure=not self._listens and not attached,
+                tell=teller.tell,
+            )
         finally:
             await teller.finish()
-        outcome = ran.outcomes[0]
         if outcome.error:
             return ToolResult.failed(outcome.error)
         return ToolResult(msgspec.Raw(outcome.content), msgspec.Raw(outcome.structured))

@@ -13,6 +13,7 @@ from edge_mcp.measurements import Measurements
 from edge_mcp.repository.inputs import Input, TensorInput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
+from edge_mcp.scheduling.batcher import Batcher
 from edge_mcp.tools.base import Tool
 from edge_mcp.tools.model_tool import ModelTool
 
@@ -37,6 +38,7 @@ class ModelCatalogue:
         signatures: Signatures,
         measured: Measurements | None = None,
         sensing: "Callable[[str, Input], Sensing | None]" = lambda tool, taken: None,
+        batcher: Batcher | None = None,
     ) -> None:
         self.released: Callable[[Entry], None] = lambda entry: None
         """Called when nobody uses a model any more that `swap` took out."""
@@ -44,6 +46,7 @@ class ModelCatalogue:
         self._sensing = sensing
         self._store = store
         self._engine = engine
+        self._batcher = batcher or Batcher(engine)
         self._signatures = signatures
         self._tools: dict[str, Tool] | None = None
         self._made: dict[str, ModelTool] = {}  # by the model's name
@@ -102,6 +105,7 @@ class ModelCatalogue:
     async def _leave(self, tool: ModelTool) -> None:
         key = tool.spec.key
         if all(other.spec.key != key for other in self._made.values()):
+            self._batcher.forget(key)
             try:
                 await self._engine.unload(key)
             except EdgeError as error:
@@ -145,7 +149,8 @@ class ModelCatalogue:
 
     def _tool(self, entry: Entry, described: Described | None) -> ModelTool:
         sensing = self._sensing(entry.manifest.tool.name, entry.manifest.input)
-        return ModelTool(entry, described.signature if described else None, self._engine, self._measured, sensing)
+        signature = described.signature if described else None
+        return ModelTool(entry, signature, self._engine, self._measured, sensing, self._batcher)
 
     async def _describe(self, entry: Entry) -> Described:
         signature = entry.manifest.model.signature

@@ -31,6 +31,9 @@ class FakeEngine:
     async def load(self, model: ModelSpec) -> None:
         self.ready = True
 
+    async def measure(self, model: ModelSpec) -> dict[int, float]:
+        return {}
+
     async def unload(self, key: str) -> None:
         self.ready = False
 

@@ -28,6 +28,10 @@ class Runs(Protocol):
         """Do what is between preparing and decoding; a job's failure is its own outcome."""
         ...
 
+    def pace(self) -> dict[int, float]:
+        """Seconds of the runtime by batch size; none where nothing can be said."""
+        ...
+
     def close(self) -> None:
         """Give the model's memory back; no run may be in progress."""
         ...

@@ -114,6 +114,10 @@ class Recurrent:
         self._streams: Streams[Listening] = Streams(self._begin, clock)
         session_of(model).infer(wiring.inputs(np.zeros(front(config).size, np.float32), wiring.first_state()))
 
+    def pace(self) -> dict[int, float]:
+        """Nothing: a run takes as long as its sound."""
+        return {}
+
     def run(self, jobs: Sequence[Job], report: Report) -> None:
         """Fill in `prepared.source`, a `Heard`, and `seconds` of each; a job's failure is its own outcome.
 
