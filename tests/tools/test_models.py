@@ -33,6 +33,9 @@ class Describing:
     async def load(self, model: ModelSpec) -> None:
         raise AssertionError("nothing is loaded for a list")
 
+    async def measure(self, model: ModelSpec) -> dict[int, float]:
+        raise AssertionError("nothing is measured for a list")
+
     async def unload(self, key: str) -> None:
         raise AssertionError("nothing is unloaded for a list")
 
