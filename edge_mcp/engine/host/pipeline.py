@@ -180,8 +180,8 @@ def _chunks(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
 
 
 def _clipped(low: float, high: float, size: int) -> tuple[float, float]:
-    low = min(max(low, 0.0), size - 1.0)
-    return low, max(min(high, float(size)), low + 1.0)
+    low = min(size - 1.0, max(0.0, low))  # in this order, what is no number becomes a bound
+    return low, max(low + 1.0, min(float(size), high))
 
 
 def _named(one: Mapping[str, Any]) -> str:
