@@ -276,7 +276,9 @@ class Versions:
         if model.source is None:
             sources = [source.path for source in dropped(self.repository, state.models)[0] if source.name == name]
         else:
-            sources = [self.repository / model.source.path]
+            own = {file for one in model.versions if one.bare_file == model.source.path for file in one.files}
+            others = {file for other, one in state.models.items() if other != name for v in one.versions for file in v.files}
+            sources = [self.repository / file for file in (model.source.path, *sorted(own - others - {model.source.path}))]
         deleted = []
         for path in sources:
             if os.path.lexists(path):
