@@ -320,6 +320,9 @@ def test_detected_things_are_named(tmp_path: Path) -> None:
     assert region["classes"][0]["label"] == region["class"]
     assert len(region["classes"]) <= 3
     assert answer(served, model, "brick.png")["regions"] == []
+    for picture in ("chelsea.png", "brick.png"):
+        (outcome,) = ran(served, item(picture, annotate=True))
+        assert [block["type"] for block in json.loads(outcome.content)] == ["text", "image"]
     served.close()
 
 
