@@ -6,9 +6,9 @@ import os
 import signal
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from mcp import Client
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
@@ -112,8 +112,8 @@ async def test_a_listening_host_gets_what_the_schema_promises() -> None:
     async with serving("--stdio") as served:
         tools = {tool["name"]: tool for tool in (await served.ask("tools/list"))["result"]["tools"]}
         for name in ("detect_speech", "detect_wake_word"):
-            validator = jsonschema.Draft202012Validator(tools[name]["outputSchema"])
+            validator = Draft202012Validator(tools[name]["outputSchema"])
             for more in ({}, {"scores": True}, {"stream": "a"}, {"stream": "a", "end": True}):
                 arguments = {**raw(WORD[:HALF]), **more}
-                jsonschema.Draft202012Validator(tools[name]["inputSchema"]).validate(arguments)
+                Draft202012Validator(tools[name]["inputSchema"]).validate(arguments)
                 validator.validate((await served.call(name, **arguments))["structuredContent"])

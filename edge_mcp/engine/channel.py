@@ -5,7 +5,9 @@ Pure but for `receive` and `send`, which serve the engine's blocking side; the s
 
 import socket
 import struct
-from typing import Generic, TypeVar
+from collections.abc import Hashable
+from functools import cache
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -30,11 +32,17 @@ def encode(message: object) -> bytearray:
     return frame
 
 
+@cache
+def _decoder(message_type: Hashable) -> msgspec.msgpack.Decoder[Any]:
+    """One for all lanes of all engines that come and go: it is large for what it does."""
+    return msgspec.msgpack.Decoder(message_type)
+
+
 class Deframer(Generic[Message]):
     """Bytes in, messages of one type out; keeps what is not yet a whole frame."""
 
-    def __init__(self, message_type: object, max_frame: int = MAX_FRAME) -> None:
-        self._decoder = msgspec.msgpack.Decoder(message_type)
+    def __init__(self, message_type: Hashable, max_frame: int = MAX_FRAME) -> None:
+        self._decoder = _decoder(message_type)
         self._max_frame = max_frame
         self._buffer = bytearray()
 

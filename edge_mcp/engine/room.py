@@ -52,6 +52,7 @@ class Room:
         self._holders: dict[Holder, set[str]] = {}  # and the suffixes whose runtimes they have imported
         self._start_mb = _START_MB
         self._packages_mb: dict[str, float] = {}
+        self._too_large: set[str] = set()  # keys that were last measured to need more than their manifest allows
 
     # ---- what happens meanwhile
 
@@ -198,14 +199,22 @@ class Room:
         if fresh:
             self._start_mb = loaded.start_mb or self._start_mb
         there |= first
-        if 0 < model.manifest.resources.memory_mb < loaded.memory_mb:
-            await holder.drop(model.key)
-            if first:
-                self._residency.forget(model.key)  # what the runtime allocates at its first use was measured too
-                raise NotStarted(f"{model.key} is measured once more")
-            self._check_limit(model, loaded.memory_mb)
+        await self._judge_alone(model, holder, loaded.memory_mb)
         if self._limits is not None:
             await self._judge_all(model, holder, loaded, self._limits, fresh)
+
+    async def _judge_alone(self, model: ModelSpec, holder: Holder, memory_mb: float) -> None:
+        """A model is refused when it was measured to need too much twice: what the runtime allocates at its first use, or what
+        runs on another lane meanwhile, may have been measured too."""
+        if not 0 < model.manifest.resources.memory_mb < memory_mb:
+            self._too_large.discard(model.key)
+            return
+        await holder.drop(model.key)
+        if model.key not in self._too_large:
+            self._too_large.add(model.key)
+            self._residency.forget(model.key)
+            raise NotStarted(f"{model.key} is measured once more")
+        self._check_limit(model, memory_mb)
 
     async def _judge_all(self, model: ModelSpec, holder: Holder, loaded: Loaded, limits: Limits, fresh: bool) -> None:
         """More was needed than expected: idle models go, or else the new one. It is too large if it does not even fit a `fresh`

@@ -12,8 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from edge_mcp.errors import EdgeError, ManifestError, ModelError, RefusedError
-from edge_mcp.repository.live import Prover, Repository
 from edge_mcp.repository.onnx_file import external_files
+from edge_mcp.repository.parts import Prover, Whole
 from edge_mcp.repository.store import Entry, found
 from edge_mcp.repository.versions import Dropped, SourceChanged, Staged, Versions
 from edge_mcp.repository.writers import files_of, is_written
@@ -47,7 +47,7 @@ class _Delay(msgspec.Struct):
 class Intake:
     """One folder of a `repository`."""
 
-    def __init__(self, folder: Path, repository: Repository, prover: Prover) -> None:
+    def __init__(self, folder: Path, repository: Whole, prover: Prover) -> None:
         self._folder = folder
         self._repository = repository
         self._prover = prover

@@ -81,6 +81,15 @@ def delete_unknown(versions: Path, state: State) -> None:
             delete(path)
 
 
+def has_unknown(versions: Path, state: State) -> bool:
+    """Whether there are such folders."""
+    for path in versions.iterdir() if versions.is_dir() else ():
+        known = {version.folder for version in state.model(path.name).versions}
+        if not known or any(folder.name not in known for folder in path.iterdir()):
+            return True
+    return False
+
+
 def rebuilt(versions: Path, reason: Exception) -> State:
     """The state as the folders of versions tell it: of each model the highest version is active. The log says why."""
     models = {}

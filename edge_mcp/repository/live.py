@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
-
-import msgspec
 
 from edge_mcp.config import shipped_models
+from edge_mcp.repository.parts import Part, Prover
 from edge_mcp.repository.settling import Settling
 from edge_mcp.repository.store import Entry, Found, Store, found, merged
 
@@ -18,28 +16,6 @@ logger = logging.getLogger(__name__)
 
 QUIET_S = 0.25
 """What has changed is looked at when nothing more has happened to it for so long."""
-
-
-class Prover(Protocol):
-    """Who has an engine."""
-
-    async def prove(self, entry: Entry) -> None:
-        """Load and warm up a model where it harms nobody.
-
-        Raises: ModelError, ManifestError, RefusedError (it can never be served), EdgeError (not now).
-        """
-        ...
-
-    async def ready(self, entry: Entry) -> None:
-        """Have all that is needed to serve a model that was proven: next it takes the place of the one of its name."""
-        ...
-
-
-class Part(msgspec.Struct):
-    """What is served of one folder, by the models' names, and what is wrong with the rest."""
-
-    entries: dict[str, Entry] = {}
-    problems: tuple[str, ...] = ()
 
 
 class Repository:

@@ -93,6 +93,11 @@ def delete(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_littered(area: Path) -> bool:
+    """Whether there is anything in it, in use or not."""
+    return area.is_dir() and any(area.iterdir())
+
+
 def sweep(area: Path) -> None:
     """Delete what a process that is gone left half-copied."""
     for path in area.iterdir():

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from edge_mcp.config import shipped_models
 from edge_mcp.errors import EdgeError, ManifestError
-from edge_mcp.repository.entry import Entry, children, derived, in_place
+from edge_mcp.repository.entry import Entry, children, derived, in_place, kind
 from edge_mcp.repository.sources import fingerprint
 
 if TYPE_CHECKING:
@@ -100,8 +100,21 @@ def _versions(folder: Path) -> "Versions | None":
 def _add(path: Path, folder: Path, entries: list[Entry], problems: list[str]) -> None:
     """Add the model at `path` as it lies there."""
     try:
+        if kind(path) and folder.resolve() != shipped_models().resolve():
+            _check_links(path, folder.resolve())
         if entry := in_place(path):
             mark = fingerprint(path, {path.name} if entry.bare else None)
             entries.append(replace(entry, fingerprint=mark, repository=folder))
     except (ManifestError, EdgeError) as error:
         problems.append(str(error))
+
+
+def _check_links(path: Path, repository: Path) -> None:
+    """Raises: ManifestError for a model that is, or has, a link that leads out of the folder of models."""
+    try:
+        files = [path, *(file for file in path.iterdir() if file.is_symlink())] if path.is_dir() else [path]
+        out = next((file for file in files if not file.resolve().is_relative_to(repository)), None)
+    except (OSError, RuntimeError) as error:
+        raise ManifestError(f"{path}: cannot be read: {error}", "Let this user read it, or move it away") from error
+    if out is not None:
+        raise ManifestError(f"{out} is a symbolic link that leads out of {repository}", "Copy there what it leads to")

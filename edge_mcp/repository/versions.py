@@ -9,46 +9,46 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
 from edge_mcp.config import shipped_models
 from edge_mcp.errors import ConfigError, EdgeError, ManifestError, ModelError
-from edge_mcp.repository.entry import Entry, derived
-from edge_mcp.repository.kept import (
-    DowngradeError,
-    activated,
-    delete_unknown,
-    find,
-    is_intact,
-    rebuilt,
-    refuse_downgrade,
-    without,
-)
-from edge_mcp.repository.manifest import read
+from edge_mcp.repository.entry import Entry
+from edge_mcp.repository.kept import DowngradeError, activated, delete_unknown, find, has_unknown, refuse_downgrade, without
+from edge_mcp.repository.shelf import HIDDEN, Shelf
 from edge_mcp.repository.sources import Dropped, dropped
-from edge_mcp.repository.staging import SourceChanged, Staged, pinned, stage, sweep, workspace
+from edge_mcp.repository.staging import SourceChanged, Staged, is_littered, stage, sweep, workspace
 from edge_mcp.repository.state import (
     LOCK_WAIT_S,
     STATE_NAME,
-    BrokenState,
     Model,
     Refused,
     Source,
     State,
-    Version,
-    locked,
-    read_state,
     sync_folder,
     told,
     write_state,
 )
 from edge_mcp.repository.writers import files_of, is_written
 
-__all__ = ["DowngradeError", "Dropped", "SourceChanged", "Staged", "Versions"]
+__all__ = ["HIDDEN", "DowngradeError", "Dropped", "SourceChanged", "Staged", "Versions"]
 
-HIDDEN = ".edge-mcp"
-VERSIONS = "versions"
-STAGING = "staging"
+
+class _View(msgspec.Struct):
+    """By the models' names what was dropped in, what is served, what of it is damaged and why; and which models go."""
+
+    state: State
+    sources: dict[str, Dropped]
+    problems: list[str]
+    entries: dict[str, Entry] = {}
+    damaged: dict[str, str] = {}
+    gone: set[str] = set()
+
+    def new(self) -> list[Dropped]:
+        """What was dropped in, is news, and has no active version."""
+        models = ((source, self.state.model(source.name)) for source in self.sources.values())
+        return [source for source, model in models if not model.active and _is_news(source, model)]
 
 
 class Versions:
@@ -61,7 +61,7 @@ class Versions:
     def __init__(self, repository: Path, wait_s: float = LOCK_WAIT_S) -> None:
         self.repository = repository
         self.folder = repository / HIDDEN
-        self._wait_s = wait_s
+        self._shelf = Shelf(repository, wait_s)
 
     @classmethod
     def of(cls, folder: Path) -> "Versions | None":
@@ -75,39 +75,29 @@ class Versions:
 
     def state(self) -> State:
         """What is on disk. A damaged state file is kept aside, and made anew from the versions; the log says so."""
-        try:
-            return read_state(self.folder) or State()
-        except BrokenState:
-            with self._writing() as state:
-                return state
+        return self._shelf.state()
 
     def entries(self, adopt: bool = True) -> tuple[list[Entry], list[str]]:
-        """The active versions, and what is wrong with the rest.
+        """The active versions, and what is wrong with the rest; also that the disk is full, or another writer does not finish.
 
         With `adopt`, what was dropped in and is not known yet is taken in at once (copied and verified, not loaded), and what
         nobody needs is deleted. Without, nothing is written, and what is not known is left out. A changed source of a known
         model is one of the `candidates`, and the active version is served.
+        Raises: ManifestError when the folder cannot be read.
         """
-        state = self.state()
-        sources, problems = dropped(self.repository, state.models)
-        if adopt:
-            problems += self._adopted(state, sources)
-            self.collect()
-            state = self.state()
-        entries: list[Entry] = []
-        here = {source.name: source for source in sources}
-        for name, model in state.models.items():
-            if self._is_gone(name, model, here):
-                continue
-            source = here.get(name)
-            if source and model.refused and model.refused.fingerprint == source.fingerprint:
-                problems.append(model.refused.reason)
-            if model.active:
-                try:
-                    entries.append(self._active(name, model))
-                except EdgeError as error:
-                    problems.append(str(error))
-        return entries, problems
+        try:
+            view = self._view()
+        except ConfigError as error:
+            return [], [str(error)]
+        troubles: list[str] = []
+        if adopt and self._has_work(view):
+            try:
+                troubles += self._adopted(view)
+                self.collect()
+            except ConfigError as error:
+                troubles.append(str(error))
+            view = self._view()
+        return list(view.entries.values()), [*view.problems, *view.damaged.values(), *troubles]
 
     def candidates(self) -> list[Dropped]:
         """What was dropped in or changed, and is neither taken in nor refused as it is now."""
@@ -121,15 +111,15 @@ class Versions:
         Raises: ManifestError, ModelError (to be shown to the user), SourceChanged (try again when it is at rest).
         """
         with told(self.folder):
-            self._make()
-            return stage(self.folder / STAGING, source, self.repository, extra)
+            self._shelf.make()
+            return stage(self._shelf.staging, source, self.repository, extra)
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """A folder to unpack in, on the same disk; deleted afterwards, at the latest at the next start."""
         with told(self.folder):
-            self._make()
-            with workspace(self.folder / STAGING) as folder:
+            self._shelf.make()
+            with workspace(self._shelf.staging) as folder:
                 yield folder
 
     def check_downgrade(self, staged: Staged, allowed: bool = False) -> None:
@@ -144,23 +134,23 @@ class Versions:
         """
         name, version = staged.entry.manifest.model.name, staged.version
         try:
-            with self._writing() as state:
+            with self._shelf.writing() as state:
                 model = state.model(name)
                 refuse_downgrade(name, version.version, model, allow_downgrade)
-                self._keep(name, staged)
+                self._shelf.keep(name, staged)
                 source = Source(staged.source, staged.fingerprint) if staged.source else model.source
                 added = model.added or not staged.source
                 model = replace(activated(model, version), source=source, added=added, refused=None)
-                delete_unknown(self.folder / VERSIONS, self._save(state, name, model))
-                return self._active(name, model)
+                delete_unknown(self._shelf.versions, self._shelf.save(state, name, model))
+                return self._shelf.active(name, model)
         finally:
             staged.discard()
 
     def refuse(self, source: Dropped, reason: str) -> None:
         """Remember that a source, as it is now, is not served; the active version stays."""
-        with self._writing() as state:
+        with self._shelf.writing() as state:
             refused = Refused(source.fingerprint, reason)
-            self._save(state, source.name, replace(state.model(source.name), refused=refused))
+            self._shelf.save(state, source.name, replace(state.model(source.name), refused=refused))
 
     def use(self, name: str, version: str, allow_downgrade: bool = False) -> Entry:
         """Make a version the active one: one that is kept, or what was dropped in. `version` is a number, or its folder's name.
@@ -169,7 +159,7 @@ class Versions:
         """
         if self.kept(name, version) is None and (staged := self.staged_of(name, version)):
             return self.commit(staged, allow_downgrade)
-        with self._writing() as state:
+        with self._shelf.writing() as state:
             model = state.model(name)
             chosen = find(model, version)
             if chosen is None:
@@ -179,30 +169,30 @@ class Versions:
             if chosen.folder != model.active:
                 refuse_downgrade(name, chosen.version, model, allow_downgrade)
                 model = activated(model, chosen)
-                self._save(state, name, model)
-            return self._active(name, model)
+                self._shelf.save(state, name, model)
+            return self._shelf.active(name, model)
 
     def kept(self, name: str, version: str = "") -> Entry | None:
         """A version that is kept, by number or folder, or the active one; None where there is none. Raises: ManifestError."""
         model = self.state().model(name)
         chosen = find(model, version) if version else model.version(model.active)
-        return None if chosen is None else self._entry(name, chosen)
+        return None if chosen is None else self._shelf.entry(name, chosen)
 
     def remove(self, name: str, version: str = "") -> list[Path]:
         """Delete a model with all its versions and what was dropped in, or one version that is not active.
 
         What of the owner's was deleted is returned. The highest version that was active is remembered. Raises: ConfigError.
         """
-        with self._writing() as state:
+        with self._shelf.writing() as state:
             model = state.models.get(name)
             if model is None or not (model.versions or model.source or model.refused):
                 raise ConfigError(f"there is no model {name!r} in {self.repository}", "See edge-mcp models list")
             if version:
-                self._save(state, name, without(name, version, model))
+                self._shelf.save(state, name, without(name, version, model))
                 deleted = []
             else:
                 deleted = self._taken_away(name, model, state)
-                self._save(state, name, Model(highest=model.highest))
+                self._shelf.save(state, name, Model(highest=model.highest))
         self.collect()
         return deleted
 
@@ -210,27 +200,47 @@ class Versions:
         """Forget models whose source is gone; delete versions that the state does not name, and copies left behind."""
         if not self.folder.is_dir():
             return
-        with self._writing() as state:
+        with self._shelf.writing() as state:
             here = {source.name: source for source in dropped(self.repository, state.models)[0]}
             gone = {name: model for name, model in state.models.items() if self._is_gone(name, model, here)}
             if gone:
                 forgotten = {name: Model(highest=model.highest) for name, model in gone.items()}
                 state = State({**state.models, **forgotten})
                 write_state(self.folder, state)
-            delete_unknown(self.folder / VERSIONS, state)
-            sweep(self.folder / STAGING)
+            delete_unknown(self._shelf.versions, state)
+            sweep(self._shelf.staging)
             for path in self.folder.glob(f"{STATE_NAME}.[0-9]*"):
                 path.unlink()
 
-    def _adopted(self, state: State, sources: list[Dropped]) -> list[str]:
+    def _view(self) -> _View:
+        """What the state and the folder say, without writing anything."""
+        state = self.state()
+        sources, problems = dropped(self.repository, state.models)
+        view = _View(state, {source.name: source for source in sources}, problems)
+        for name, model in state.models.items():
+            if self._is_gone(name, model, view.sources):
+                view.gone.add(name)
+                continue
+            source = view.sources.get(name)
+            if source and model.refused and model.refused.fingerprint == source.fingerprint:
+                view.problems.append(model.refused.reason)
+            if model.active:
+                try:
+                    view.entries[name] = self._shelf.active(name, model)
+                except EdgeError as error:
+                    view.damaged[name] = str(error)
+        return view
+
+    def _has_work(self, view: _View) -> bool:
+        """Whether there is something to take in, or to delete."""
+        if view.gone or view.new() or any(name in view.sources for name in view.damaged):
+            return True
+        return self.folder.is_dir() and (is_littered(self._shelf.staging) or has_unknown(self._shelf.versions, view.state))
+
+    def _adopted(self, view: _View) -> list[str]:
         """Take in the sources of models that are not served yet; what is wrong with them is remembered."""
         problems = []
-        for source in sources:
-            model = state.model(source.name)
-            if not _is_news(source, model) and not (self._is_damaged(source.name, model)):
-                continue
-            if model.active and not self._is_damaged(source.name, model):
-                continue
+        for source in [*view.new(), *(view.sources[name] for name in view.damaged if name in view.sources)]:
             if is_written(files_of(source.path)):
                 continue  # a server takes it in when it is closed
             try:
@@ -242,16 +252,6 @@ class Versions:
             except EdgeError as error:
                 problems.append(f"{source.path}: {error}")
         return problems
-
-    def _is_damaged(self, name: str, model: Model) -> bool:
-        """Whether the active version cannot be served."""
-        if not model.active:
-            return False
-        try:
-            self._active(name, model)
-        except EdgeError:
-            return True
-        return False
 
     def _is_gone(self, name: str, model: Model, here: Mapping[str, Dropped]) -> bool:
         """Whether the model goes because what was dropped in is not there any more."""
@@ -276,70 +276,17 @@ class Versions:
         if model.source is None:
             sources = [source.path for source in dropped(self.repository, state.models)[0] if source.name == name]
         else:
-            sources = [self.repository / model.source.path]
+            own = {file for one in model.versions if one.bare_file == model.source.path for file in one.files}
+            others = {file for other, one in state.models.items() if other != name for v in one.versions for file in v.files}
+            sources = [self.repository / file for file in (model.source.path, *sorted(own - others - {model.source.path}))]
         deleted = []
         for path in sources:
             if os.path.lexists(path):
-                trash = self.folder / STAGING / f"removed-{os.getpid()}-{path.name}"[:200]
+                trash = self._shelf.staging / f"removed-{os.getpid()}-{path.name}"[:200]
                 path.rename(trash)
                 sync_folder(self.repository)
                 deleted.append(path)
         return deleted
-
-    def _active(self, name: str, model: Model) -> Entry:
-        version = model.version(model.active)
-        if version is None:
-            raise ModelError(f"the active version of {name} is not in {self.folder / STATE_NAME}", "Add the model again")
-        return self._entry(name, version)
-
-    def _entry(self, name: str, version: Version) -> Entry:
-        """Raises: ManifestError, ModelError."""
-        folder = self.folder / VERSIONS / name / version.folder
-        manifest = derived(folder / version.bare_file, name) if version.bare_file else read(folder, name)
-        entry = Entry(folder, pinned(manifest, version.files), bool(version.bare_file), version.digest, "", self.repository)
-        if not entry.file.is_file():
-            raise ModelError(f"{entry.file} is missing", "Add the model again")
-        return entry
-
-    def _keep(self, name: str, staged: Staged) -> None:
-        """Move a staged copy to the versions; what is there already and undamaged stays."""
-        versions = self.folder / VERSIONS
-        target = versions / name / staged.version.folder
-        if target.exists():
-            if is_intact(target, staged.version):
-                return
-            target.rename(self.folder / STAGING / f"damaged-{os.getpid()}-{target.name}")
-        target.parent.mkdir(exist_ok=True)
-        sync_folder(versions)
-        staged.folder.rename(target)
-        sync_folder(target.parent)
-
-    def _save(self, state: State, name: str, model: Model) -> State:
-        changed = State({**state.models, name: model})
-        write_state(self.folder, changed)
-        return changed
-
-    def _make(self) -> None:
-        """The folders, and a note that keeps them out of the owner's git."""
-        for folder in (self.folder, self.folder / VERSIONS, self.folder / STAGING):
-            folder.mkdir(exist_ok=True)
-        note = self.folder / ".gitignore"
-        if not note.exists():
-            note.write_text("*\n", "ascii")
-
-    @contextmanager
-    def _writing(self) -> Iterator[State]:
-        """The state, with nobody else writing."""
-        with told(self.folder):
-            self._make()
-            with locked(self.folder, self._wait_s):
-                try:
-                    state = read_state(self.folder) or State()
-                except BrokenState as error:
-                    state = rebuilt(self.folder / VERSIONS, error)
-                    (self.folder / STATE_NAME).replace(self.folder / f"{STATE_NAME}.broken")
-                    write_state(self.folder, state)
-                yield state
 
 
 def _is_news(source: Dropped, model: Model) -> bool:

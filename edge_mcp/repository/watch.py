@@ -158,7 +158,10 @@ class Watch:
 
     def _await(self, folder: Path) -> bool:
         """Watch what is there of the way to a folder; False when more of it is there by now."""
-        missing = folder.absolute()
+        try:
+            missing = folder.resolve()
+        except (OSError, RuntimeError):
+            return True  # links in a circle: their folder is watched
         for parent in missing.parents:
             if self._add(_Spot(folder, "above", parent, missing.name)):
                 return not missing.exists()

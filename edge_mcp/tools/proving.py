@@ -24,7 +24,7 @@ class Engines(Protocol):
 
 
 class ModelProver:
-    """See repository.live.Prover. `preload` names the models that are loaded before they are called."""
+    """See repository.parts.Prover. `preload` names the models that are loaded before they are called."""
 
     def __init__(
         self, catalogue: ModelCatalogue, engines: Engines, signatures: Signatures, preload: Collection[str] = ()

@@ -26,6 +26,10 @@ def weight_only(source: Path, target: Path) -> None:
 
     Raises: ModelError when there is nothing to make smaller.
     """
+    _guarded(source, lambda: _weight_only(source, target))
+
+
+def _weight_only(source: Path, target: Path) -> None:
     model = onnx.load(str(source))
     graph = model.graph
     _constants_to_weights(graph)
@@ -93,7 +97,7 @@ def _guarded(source: Path, work: Any) -> None:
     """ONNX Runtime's tools raise whatever they like. Raises: ModelError."""
     try:
         work()
-    except MemoryError:
+    except (MemoryError, ModelError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]

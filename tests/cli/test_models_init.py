@@ -65,9 +65,7 @@ def picture(tmp_path: Path, colour: str) -> str:
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_a_classifier_that_carries_its_labels_runs_as_written(tmp_path: Path, layout: str) -> None:
     (tmp_path / "given").mkdir()
-    file = colours(
-        tmp_path / "given" / "Colours_v2.onnx", {**NAMES, "license": "MIT", "description": "Names a colour."}, layout
-    )
+    file = colours(tmp_path / "given" / "Colours_v2.onnx", {**NAMES, "license": "MIT", "description": "Says it."}, layout)
     ran = init(tmp_path, str(file))
     manifest = read(tmp_path / "colours-v2")
     assert (manifest.model.license, manifest.tool.description) == ("MIT", "Says it.")

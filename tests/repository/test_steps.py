@@ -1,5 +1,6 @@
 """`[[steps]]` of `model.toml`."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,9 @@ def test_what_is_wrong_is_said_with_what_would_be_right(old: str, new: str, said
         parse(WHOLE.replace(old, new))
     assert wrong.match(f"(?s)model.toml: .*{said}")
     assert "\n" not in str(wrong.value)
+
+
+def test_the_manifests_in_the_readme_are_right() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    manifests = [parse(block) for block in blocks if block.startswith("[model]")]
+    assert {"bird-classifier", "object-namer"} <= {manifest.model.name for manifest in manifests}

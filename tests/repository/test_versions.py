@@ -4,6 +4,8 @@ import fcntl
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from edge_mcp.repository.sources import Dropped
 from edge_mcp.repository.store import look, scan
 from edge_mcp.repository.versions import DowngradeError, SourceChanged, Versions
 from tests import onnx_files
+from tests.cli.command import ROOT
 from tests.repository.power_loss import write_model
 from tests.repository.test_unreadable import edge_mcp
 
@@ -397,3 +400,53 @@ def test_the_state_is_readable_for_people(tmp_path: Path) -> None:
     state = json.loads((tmp_path / ".edge-mcp/state.json").read_text())
     assert state["models"]["net"]["highest"] == "1.0.0"
     assert (tmp_path / ".edge-mcp/.gitignore").read_text() == "*\n"
+
+
+def test_a_bare_file_is_removed_with_its_weights_but_not_those_of_others(tmp_path: Path) -> None:
+    for name, files in {"one": ["shared.bin", "own.bin"], "two": ["shared.bin"]}.items():
+        tensors = [onnx_files.external_tensor(file, (4,), file) for file in files]
+        (tmp_path / f"{name}.onnx").write_bytes(onnx_files.model(onnx_files.graph([], [], [], tensors)))
+    for name in ("shared.bin", "own.bin"):
+        (tmp_path / name).write_bytes(bytes(16))
+    scan([tmp_path])
+    assert Versions(tmp_path).remove("one") == [tmp_path / "one.onnx", tmp_path / "own.bin"]
+    assert [entry.manifest.model.name for entry in scan([tmp_path]).entries] == ["two"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".edge-mcp", "shared.bin", "two.onnx"]
+
+
+def test_links_out_of_a_folder_that_is_only_read_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    write_model(tmp_path / "secret", "1.0.0")
+    write_model(folder / "net", "1.0.0")
+    (folder / "linked").symlink_to(tmp_path / "secret")
+    (folder / "linked.onnx").symlink_to(tmp_path / "secret/net.onnx")
+    folder.chmod(0o555)
+    listed = edge_mcp("models", "list", "--json", "--models", str(folder))
+    assert [model["from"] for model in json.loads(listed.out)] == ["in place"]
+    assert listed.err.count("is a symbolic link that leads out of") == 2
+    (folder / "net/labels.txt").unlink()
+    (folder / "net/labels.txt").symlink_to(tmp_path / "secret/labels.txt")
+    listed = edge_mcp("models", "list", "--json", "--models", str(folder))
+    folder.chmod(0o755)
+    assert (listed.status, json.loads(listed.out)) == (1, [])
+
+
+def test_no_room_is_a_problem_of_the_new_model_alone(tmp_path: Path) -> None:
+    write_model(tmp_path / "net", "1.0.0")
+    scan([tmp_path])
+    write_model(tmp_path / "big", "1.0.0")
+    (tmp_path / "big/model.toml").write_text((tmp_path / "big/model.toml").read_text().replace('"net"', '"big"'))
+    (tmp_path / "big/labels.txt").write_bytes(bytes(1_000_000))
+    code = """
+import sys
+from pathlib import Path
+from edge_mcp.repository.store import scan
+found = scan([Path(sys.argv[1])])
+print([entry.manifest.model.name for entry in found.entries], *found.problems)
+"""
+    limited = ["sh", "-c", 'ulimit -f 200; exec "$@"', "sh", sys.executable, "-c", code, str(tmp_path)]
+    ran = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
+    problem = f"{tmp_path}/big: {tmp_path}/.edge-mcp cannot be written: File too large. Make room, or let this user write"
+    assert ran.stdout == f"['net'] {problem}\n"
+    assert [entry.manifest.model.name for entry in scan([tmp_path]).entries] == ["big", "net"]

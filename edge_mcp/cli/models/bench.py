@@ -15,7 +15,7 @@ from edge_mcp.cli.arguments import seconds
 from edge_mcp.cli.models.chart import shapes, svg
 from edge_mcp.cli.models.engine import do, own_engine, spec_of
 from edge_mcp.cli.models.named import named, print_json
-from edge_mcp.cli.models.samples import arguments_for
+from edge_mcp.cli.models.samples import FREE_SIZES, arguments_for
 from edge_mcp.cli.models.workshop import painted
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, table
@@ -24,6 +24,8 @@ from edge_mcp.engine.client import EngineClient
 from edge_mcp.engine.curve import Point, measure
 from edge_mcp.engine.messages import Item, ModelSpec, Signature
 from edge_mcp.errors import ConfigError, ModelError
+from edge_mcp.repository.inputs import TensorInput
+from edge_mcp.repository.manifest import Manifest
 from edge_mcp.repository.store import Entry, scan
 
 
@@ -103,13 +105,10 @@ async def _bench(entry: Entry, options: argparse.Namespace) -> Benched:
     result = Benched(manifest.model.name, manifest.model.version, "", _device(), {}, [])
     async with own_engine() as engine:
         signature = (await engine.describe(str(entry.file), manifest.model.signature)).signature
-        sizes = _sizes(options.batch, signature, manifest.scheduling.max_batch_size, result.notes)
+        sizes = _sizes(options.batch, signature, manifest, result.notes)
         for threads in options.threads or [manifest.resources.threads]:
             spec = await spec_of(engine, entry, threads)
-            if manifest.steps:
-                sizes = [1]
-                result.notes = ["A pipeline's calls run one after the other: no batch size but 1 is measured."]
-            arguments, result.sample = arguments_for(entry, spec.schema, signature)
+            arguments, result.sample = await _sample(engine, entry, spec, signature)
             result.curves[threads] = await measure(partial(_run, engine, spec, arguments), sizes, options.seconds)
             if sys.stderr.isatty() and not options.json:
                 print(f"measured with {threads} threads", file=sys.stderr)
@@ -118,10 +117,25 @@ async def _bench(entry: Entry, options: argparse.Namespace) -> Benched:
     return result
 
 
-def _sizes(wanted: list[int], signature: Signature, most: int, notes: list[str]) -> list[int]:
+async def _sample(engine: EngineClient, entry: Entry, spec: ModelSpec, signature: Signature) -> tuple[bytes, str]:
+    """Arguments that the model can be run with, and what they are. Raises: ModelError, EngineError."""
+    await engine.load(spec)
+    is_open = isinstance(entry.manifest.input, TensorInput) and any(-1 in one.shape[1:] for one in signature.inputs)
+    for free in FREE_SIZES[:-1] if is_open and not entry.manifest.check else ():
+        arguments, about = arguments_for(entry, spec.schema, signature, free)
+        ran = await engine.run(spec, [Item(arguments)])
+        if not ran.outcomes[0].error:
+            return arguments, about
+    return arguments_for(entry, spec.schema, signature, FREE_SIZES[-1])
+
+
+def _sizes(wanted: list[int], signature: Signature, manifest: Manifest, notes: list[str]) -> list[int]:
     """The batch sizes that this model has. A file with a fixed first dimension runs its calls one by one."""
-    specs = [*signature.inputs, *signature.outputs]
-    if not all(spec.any_rank or spec.shape[:1] == (-1,) for spec in specs):
+    most = manifest.scheduling.max_batch_size
+    if manifest.steps:
+        notes.append("A pipeline's calls run one after the other, and no batch size but 1 is measured.")
+        return [1]
+    if not all(spec.any_rank or spec.shape[:1] == (-1,) for spec in [*signature.inputs, *signature.outputs]):
         notes.append("The file has a fixed batch of one: calls run one after the other, and no batch size but 1 is measured.")
         return [1]
     kept = [size for size in wanted if not most or size <= most]

@@ -22,8 +22,8 @@ from edge_mcp.repository.store import Entry
 
 MAX_FILE = 64 * 1024 * 1024
 MAX_ELEMENTS = 4 * 1024 * 1024
-SIDE = 320
-"""Of a picture whose size is free: what networks that halve it five times can take."""
+FREE_SIZES = (320, 512, 48, 32, 1)
+"""For what is of any size, until one will do: what pictures, sounds, lines of text and short sequences may have."""
 _FLOATS = {"FP16": "e", "FP32": "f", "FP64": "d"}
 _WIDTHS = {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "UINT32": 4, "INT32": 4, "UINT64": 8, "INT64": 8}
 _TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all. "
@@ -47,8 +47,10 @@ def check_arguments(check: Check, folder: Path, schema: Mapping[str, Any], tool:
     return {**plain, **converted(files, relaxed, tool)}
 
 
-def arguments_for(entry: Entry, schema: Mapping[str, Any], signature: Signature) -> tuple[bytes, str]:
+def arguments_for(entry: Entry, schema: Mapping[str, Any], signature: Signature, free: int) -> tuple[bytes, str]:
     """Arguments to measure with, as JSON, and what they are: the first check's, or something made up for the kind of input.
+
+    In tensors that are made up, sizes that the file leaves open are `free`, and a batch is of one.
 
     Raises: ManifestError, ArgumentError, ModelError (nothing can be made up).
     """
@@ -59,8 +61,9 @@ def arguments_for(entry: Entry, schema: Mapping[str, Any], signature: Signature)
     properties: Mapping[str, Any] = schema["properties"]
     if isinstance(manifest.input, TensorInput):
         names = argument_names(signature.inputs)
-        made = {name: _tensor(spec) for name, spec in zip(names, signature.inputs, strict=True)}
-        return msgspec.json.encode({**made, "encoding": "base64"}), "random tensors"
+        made = {name: _tensor(spec, free) for name, spec in zip(names, signature.inputs, strict=True)}
+        open_sizes = f", {free} where any size will do" if any(-1 in spec.shape[1:] for spec in signature.inputs) else ""
+        return msgspec.json.encode({**made, "encoding": "base64"}), f"random tensors{open_sizes}"
     if "image" in properties:
         return msgspec.json.encode({"image": encoded(picture())}), "a made-up picture of 640 x 480 pixels (PNG)"
     if "text" in properties:
@@ -72,10 +75,9 @@ def arguments_for(entry: Entry, schema: Mapping[str, Any], signature: Signature)
     raise ModelError(f"there is no sample to run {manifest.model.name} with", "Give its manifest a [[check]]")
 
 
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    """Floats from 0 to 1, integers of 0; of any size: one, or `SIDE` in a picture. Raises: ModelError."""
-    free = [SIDE if len(spec.shape) == 4 and place > 0 else 1 for place in range(len(spec.shape))]
-    shape = [usual if size == -1 else size for size, usual in zip(spec.shape, free, strict=True)]
+def _tensor(spec: TensorSpec, free: int) -> dict[str, Any]:
+    """Floats from 0 to 1, integers of 0. Raises: ModelError."""
+    shape = [(free if place else 1) if size == -1 else size for place, size in enumerate(spec.shape)]
     count = prod(shape)
     if count > MAX_ELEMENTS:
         raise ModelError(f"input {spec.name[:60]!r} is too large to make one up", "Give the manifest a [[check]]")

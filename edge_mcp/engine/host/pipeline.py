@@ -166,7 +166,10 @@ class Pipeline:
     def _drawn(self, picture: Picture, answer: Mapping[str, Any]) -> bytes:
         from edge_mcp.engine.host.decoders.annotate import Mark, annotate  # its fonts are needed for drawing alone
 
-        marks = [Mark(one["box"], _named(one), one["score"]) for one in answer.get("lines") or answer.get("regions") or ()]
+        # A line's text would hide the line above: it gets its number.
+        names = [str(number) for number, _ in enumerate(answer.get("lines", ()), 1)] or map(_named, answer.get("regions", ()))
+        found = answer.get("lines") or answer.get("regions") or ()
+        marks = [Mark(one["box"], name, one["score"]) for one, name in zip(found, names, strict=True)]
         return annotate(thumbnail(picture), picture.size, marks)
 
 
@@ -184,9 +187,9 @@ def _chunks(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
 
 
 def _clipped(low: float, high: float, size: int) -> tuple[float, float]:
-    low = min(max(low, 0.0), size - 1.0)
-    return low, max(min(high, float(size)), low + 1.0)
+    low = min(size - 1.0, max(0.0, low))  # in this order, what is no number becomes a bound
+    return low, max(low + 1.0, min(float(size), high))
 
 
 def _named(one: Mapping[str, Any]) -> str:
-    return str(next((one[key] for key in ("text", "class", "label") if key in one), "region"))
+    return str(next((one[key] for key in ("class", "label") if key in one), "region"))

@@ -37,7 +37,7 @@ class Listening:
         """Rate and channels of what is fed."""
         self._resampler: Resampler | None = None
         self._steps = 0
-        self.position_s = 0.0
+        self._frames = 0  # of the source
         self.seconds = 0.0
         """What the model took so far."""
 
@@ -62,7 +62,7 @@ class Listening:
     def feed(self, block: Array) -> Iterator[Step]:
         """The steps that samples of the source complete. Raises: ModelError."""
         if self._resampler is not None and self.source is not None:
-            self.position_s += len(block) / self.source[0]
+            self._frames += len(block)
             yield from self._through(self._resampler.feed(block))
 
     def finish(self) -> Iterator[Step]:
@@ -71,6 +71,11 @@ class Listening:
             yield from self._through(self._resampler.flush())
         for tensor in self._front.flush():
             yield self._run(tensor)
+
+    @property
+    def position_s(self) -> float:
+        """How much sound was fed."""
+        return self._frames / self.source[0] if self.source else 0.0
 
     @property
     def end(self) -> int:

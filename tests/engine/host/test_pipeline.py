@@ -297,6 +297,20 @@ def test_chunks_have_one_size_and_are_not_too_large() -> None:
     assert list(pipeline._chunks([])) == []
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (3.0, 7.5, (3.0, 7.5)),
+        (-4.0, 30.0, (0.0, 20.0)),
+        (25.0, 30.0, (19.0, 20.0)),
+        (5.0, 5.0, (5.0, 6.0)),
+        (float("nan"), float("nan"), (0.0, 20.0)),
+    ],
+)
+def test_a_part_lies_in_the_picture_and_has_a_pixel(low: float, high: float, expected: tuple[float, float]) -> None:
+    assert pipeline._clipped(low, high, 20) == expected
+
+
 def test_detected_things_are_named(tmp_path: Path) -> None:
     model = made(tmp_path, SSD, NAMER)
     served = Pipeline.load(model)
@@ -306,6 +320,9 @@ def test_detected_things_are_named(tmp_path: Path) -> None:
     assert region["classes"][0]["label"] == region["class"]
     assert len(region["classes"]) <= 3
     assert answer(served, model, "brick.png")["regions"] == []
+    for picture in ("chelsea.png", "brick.png"):
+        (outcome,) = ran(served, item(picture, annotate=True))
+        assert [block["type"] for block in json.loads(outcome.content)] == ["text", "image"]
     served.close()
 
 

@@ -1,6 +1,7 @@
 """What is kept of a stream between calls: for whom, how many, how long; and pieces that give the same as the whole."""
 
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_mcp.engine.host.decoders.speech import SpeechDecoder
+from edge_mcp.engine.host.features import Windows
+from edge_mcp.engine.host.modalities.audio import AudioModality
+from edge_mcp.engine.host.recurrent import Recurrent
+from edge_mcp.engine.host.runtimes.base import RuntimeOptions
+from edge_mcp.engine.host.runtimes.onnx import OnnxRuntime
 from edge_mcp.engine.host.served import ServedModel
-from edge_mcp.engine.host.streams import Streams
-from tests.sounds import RATE, SOUNDS, Samples, answer, raw, recorded, refusal, sent, shipped
+from edge_mcp.engine.host.streams import TTL_S, Streams
+from edge_mcp.engine.messages import TensorSpec
+from edge_mcp.errors import ModelError
+from edge_mcp.repository.inputs import AudioInput
+from edge_mcp.repository.manifest import parse, read
+from edge_mcp.tools.arguments import input_schema
+from tests.sounds import RATE, ROOT, SOUNDS, Samples, answer, raw, recorded, refusal, sent, shipped
 
 
 class Clock:
@@ -243,6 +255,64 @@ def file_in_half(samples: Samples) -> str:
     """A FLAC that was cut off."""
     encoded = sent(samples, kind="FLAC")
     return encoded[: len(encoded) // 8 * 4]
+
+
+def test_a_stream_that_was_left_for_long_begins_anew() -> None:
+    folder = ROOT / "models" / "speech-detector"
+    described = read(folder)
+    clock = Clock()
+    model = OnnxRuntime().load(folder / described.model.file, RuntimeOptions())
+    decoder = SpeechDecoder(described, model.outputs, folder)
+    assert isinstance(described.input, AudioInput)
+    runs = Recurrent(model, described.input, Windows, decoder, clock)
+    schema = input_schema(described, None)
+    served = ServedModel(model, AudioModality(described.input, model.inputs, folder), decoder, schema, runs)
+    talk = raw(recorded("goforward.wav")[:RATE])
+    told = []
+    for pause in (0.0, TTL_S - 1, TTL_S - 1, TTL_S + 1):
+        clock.now += pause
+        told.append(answer(served, stream="a", **talk)["stream"])
+    assert [(one["new"], one["position_s"]) for one in told] == [(True, 1), (False, 2), (False, 3), (True, 1)]
+    served.close()
+
+
+class Failing:
+    """A model that fails at its third step."""
+
+    inputs: Sequence[TensorSpec] = (TensorSpec("x", "FP32", (1, 512)),)
+    outputs: Sequence[TensorSpec] = (TensorSpec("p", "FP32", (1, 1)),)
+    metadata: Mapping[str, str] = {}
+    signatures: Sequence[str] = ()
+    dynamic_batch = False
+    steps = 0
+
+    def infer(self, tensors: Mapping[str, Samples]) -> Mapping[str, Samples]:
+        self.steps += 1
+        if self.steps == 4:  # the first is the warm-up
+            raise ModelError("out of luck")
+        return {"p": np.full((1, 1), 0.5, np.float32)}
+
+    def close(self) -> None: ...
+
+
+def test_a_run_that_fails_closes_its_stream() -> None:
+    described = parse(
+        '[model]\nname = "a"\nversion = "1.0.0"\nfile = "a.onnx"\n[tool]\nname = "a"\n'
+        '[input]\nkind = "audio"\nwindow = 512\n[output]\ndecoder = "speech"\n'
+    )
+    assert isinstance(described.input, AudioInput)
+    model, folder = Failing(), Path()
+    decoder = SpeechDecoder(described, model.outputs, folder)
+    runs = Recurrent(model, described.input, Windows, decoder)
+    served = ServedModel(
+        model, AudioModality(described.input, model.inputs, folder), decoder, input_schema(described, None), runs
+    )
+    step = raw(np.zeros(512, np.int16))
+    assert answer(served, stream="a", **step)["stream"]["new"]
+    assert not answer(served, stream="a", **step)["stream"]["new"]
+    said = refusal(served, stream="a", **step)
+    assert said == "out of luck. The stream a is closed. Its next call begins it anew"
+    assert answer(served, stream="a", **step)["stream"]["new"]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a" * 65, "ä", "../a", "a\n", "a\0"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_mcp.engine.host.decoders.base import Result
 from edge_mcp.engine.host.decoders.tracking import Heard, Step, answered
@@ -15,6 +15,16 @@ from edge_mcp.repository.manifest import Manifest
 from edge_mcp.repository.outputs import SpeechOutput
 
 _LEAST_RELEASE = 0.01  # Silero's: with a low threshold speech would never end
+
+
+class _Mean(NamedTuple):
+    """What a mean is made of; somebody may speak for days."""
+
+    total: float = 0.0
+    number: int = 0
+
+    def with_one_more(self, value: float) -> "_Mean":
+        return _Mean(self.total + value, self.number + 1)
 
 
 class SpeechDecoder:
@@ -49,8 +59,8 @@ class SpeechTracker:
         )
         self._began: int | None = None
         self._silent_since: int | None = None
-        self._spoken: list[float] = []  # scores since it began
-        self._loud_scores = 0  # how many of them were before the silence, if there is one
+        self._spoken = _Mean()  # of the scores since it began
+        self._before_silence = _Mean()
         self._segments: list[dict[str, float]] = []
         self._steps = self._loud = 0
         self._speaking = False
@@ -65,20 +75,20 @@ class SpeechTracker:
                 self._began = step.start
         if self._began is None:
             return
-        self._spoken.append(step.score)
+        before, self._spoken = self._spoken, self._spoken.with_one_more(step.score)
         if step.score >= max(threshold - self._hysteresis, _LEAST_RELEASE):
             return
         if self._silent_since is None:
             self._silent_since = step.start
-            self._loud_scores = len(self._spoken) - 1
+            self._before_silence = before
         if step.start - self._silent_since >= self._min_silence:
-            self._close(self._silent_since, self._silent_since + self._padding, self._loud_scores)
+            self._close(self._silent_since, self._silent_since + self._padding, self._before_silence)
 
     def finish(self, end: int) -> None:
         """See Tracker."""
         self._speaking = self._began is not None
         if self._began is not None:
-            self._close(end, end, len(self._spoken))
+            self._close(end, end, self._spoken)
 
     def told(self) -> dict[str, Any]:
         """See Tracker."""
@@ -93,10 +103,10 @@ class SpeechTracker:
         self._segments, self._steps, self._loud = [], 0, 0
         return told
 
-    def _close(self, end: int, padded: int, scores: int) -> None:
+    def _close(self, end: int, padded: int, scores: "_Mean") -> None:
         began = self._began or 0
         if end - began > self._min_speech:
-            score = sum(self._spoken[:scores]) / max(scores, 1)
+            score = scores.total / max(scores.number, 1)
             segment = {
                 "start_s": self._seconds(max(0, began - self._padding)),
                 "end_s": self._seconds(padded),
@@ -104,7 +114,7 @@ class SpeechTracker:
             }
             self._segments.append(segment)
         self._began = self._silent_since = None
-        self._spoken.clear()
+        self._spoken = _Mean()
 
     def _seconds(self, samples: int) -> float:
         return round(samples / self._rate, 4)
