@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -199,9 +200,8 @@ async def test_no_call_is_lost_while_a_model_is_replaced_again_and_again(tmp_pat
                 await loading
         seconds = asyncio.get_running_loop().time() - began
         listed = watcher.heard.count("notifications/tools/list_changed")
-        print(
-            f"{counts['calls']} calls in {seconds:.1f} s, up to version {newest}, {listed} list_changed; log: {served.log[-3:]}"
-        )
+        report = "%d calls in %.1f s, up to version %d, list_changed %d times"
+        logging.getLogger(__name__).warning(report, counts["calls"], seconds, newest, listed)
     assert (failures[:3], wrong[:3]) == ([], [])
     assert counts["calls"] > seconds * RATE * 0.8
     assert listed >= newest - 1

@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
     models = tmp_path / "models"
     models.mkdir()
-    (models / "mlp.onnx").symlink_to(ROOT / "tests/fixtures/models/mlp_int8.onnx")
+    copy(ROOT / "tests/fixtures/models/mlp_int8.onnx", models / "mlp.onnx")
     server = Server(models=models)
     yield server
     await server.close()

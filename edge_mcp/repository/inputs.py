@@ -48,7 +48,8 @@ class AudioInput(Section, frozen=True, tag_field="kind", tag="audio"):
     With `features = "samples"` a step takes `window` new samples, behind the last `context` of those before (zeros at first).
     With `"micro"` it takes `window` rows of 40 features, one for each 10 ms, by the front end of TensorFlow Lite Micro. `input`
     names the tensor that they go into; it may be empty where nothing else feeds one. `state` feeds inputs with outputs of the
-    step before (input = output; zeros at first), `constants` are inputs that never change. `max_seconds` bounds a call.
+    step before (input = output; zeros at first), `constants` are inputs that never change. `tail_ms` of silence follow the end
+    of a sound: some models answer late. `max_seconds` bounds a call.
     """
 
     window: int
@@ -58,6 +59,7 @@ class AudioInput(Section, frozen=True, tag_field="kind", tag="audio"):
     input: str = ""
     state: dict[str, str] = {}
     constants: dict[str, float] = {}
+    tail_ms: int = 0
     max_seconds: int = 600
 
 

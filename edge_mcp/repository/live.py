@@ -51,8 +51,11 @@ class Repository:
         self.store = self._merged()
 
     def is_absent(self, folder: Path) -> bool:
-        """Whether a folder is not there, and need not be."""
-        return folder in self._optional and not folder.is_dir()
+        """Whether a folder is not there (or where this user may not look), and need not be."""
+        try:
+            return folder in self._optional and not folder.is_dir()
+        except OSError:
+            return True
 
     # ---- what is told from outside
 

@@ -35,6 +35,7 @@ def _audio_problems(place: str, given: AudioInput) -> Iterator[Problem]:
     yield micro and given.context != 0, f"input.context{place}", 'It goes with features = "samples"'
     yield not 1 <= given.window <= _MAX_STEP, f"input.window{place}", f"Write a number from 1 to {_MAX_STEP}"
     yield not 0 <= given.context <= _MAX_STEP, f"input.context{place}", f"Write a number of samples from 0 to {_MAX_STEP}"
+    yield not 0 <= given.tail_ms <= 10_000, f"input.tail_ms{place}", "Write a time from 0 to 10000 ms"
     yield not 1 <= given.max_seconds <= 36_000, f"input.max_seconds{place}", "Write a number of seconds from 1 to 36000"
     twice = set(given.state) & set(given.constants) or {given.input} & {*given.state, *given.constants}
     yield bool(twice), f"input{place}: {', '.join(sorted(twice))} fed twice", "Name it in one of input, state and constants"

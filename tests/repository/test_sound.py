@@ -31,6 +31,7 @@ def test_little_has_to_be_said() -> None:
         (AUDIO + 'features = "micro"\ncontext = 64\n' + WORD, "input.context"),
         ('[input]\nkind = "audio"\nwindow = 0\n' + SPEECH, "input.window"),
         (AUDIO + "context = -1\n" + SPEECH, "input.context"),
+        (AUDIO + "tail_ms = -1\n" + SPEECH, "input.tail_ms"),
         (AUDIO + "max_seconds = 0\n" + SPEECH, "input.max_seconds"),
         (AUDIO + "state = { h = 'hn' }\nconstants = { h = 1 }\n" + SPEECH, "h fed twice"),
         (AUDIO + "input = 'h'\nstate = { h = 'hn' }\n" + SPEECH, "h fed twice"),

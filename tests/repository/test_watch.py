@@ -1,6 +1,7 @@
 """What is told of folders of models that change; the kernel is the real one."""
 
 import asyncio
+import ctypes
 import errno
 import os
 import shutil
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from edge_mcp.repository import watch as module
 from edge_mcp.repository.watch import Watch
 
 LIMIT_S = 5.0
@@ -196,11 +196,11 @@ class Limited:
         self._init, self._add = init, add
 
     def inotify_init1(self, flags: int) -> int:
-        module.ctypes.set_errno(errno.EMFILE)
+        ctypes.set_errno(errno.EMFILE)
         return self._init
 
     def inotify_add_watch(self, descriptor: int, path: bytes, mask: int) -> int:
-        module.ctypes.set_errno(errno.ENOSPC)
+        ctypes.set_errno(errno.ENOSPC)
         return self._add
 
 
@@ -209,7 +209,7 @@ async def test_what_cannot_be_watched_is_said_once(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, init: int, said: str
 ) -> None:
     descriptor = os.eventfd(0, os.EFD_NONBLOCK) if init == 0 else -1
-    monkeypatch.setattr(module.ctypes, "CDLL", lambda name, use_errno: Limited(descriptor, -1))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: Limited(descriptor, -1))
     for name in ("a", "b"):
         (folder / name).mkdir()
     with Told(folder).watch:

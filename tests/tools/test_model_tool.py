@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from edge_mcp.context import Context
-from edge_mcp.engine.watch import Tell
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Outcome, Ran, Signature, TensorSpec
+from edge_mcp.engine.watch import Tell
 from edge_mcp.errors import ConnectionClosed
 from edge_mcp.measurements import Measurements
 from edge_mcp.repository.manifest import read

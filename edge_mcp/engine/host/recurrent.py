@@ -32,6 +32,7 @@ class Listening:
         self._rate = config.rate
         self._front = front
         self._step = config.window if config.features == "samples" else config.window * config.rate // 100
+        self._tail = config.tail_ms * config.rate // 1000
         self.tracker = decoder.tracker()
         self.source: tuple[int, int] | None = None
         """Rate and channels of what is fed."""
@@ -69,6 +70,9 @@ class Listening:
         """The last steps. Nothing may be fed after it. Raises: ModelError."""
         if self._resampler is not None:
             yield from self._through(self._resampler.flush())
+            # What the model says of the silence after the sound counts as said at its end.
+            for step in self._through(np.zeros(self._tail, np.float32)):
+                yield step._replace(start=min(step.start, self.end), end=min(step.end, self.end))
         for tensor in self._front.flush():
             yield self._run(tensor)
 

@@ -100,6 +100,19 @@ def test_the_word_is_found_with_its_time(nabu: ServedModel, clip: str) -> None:
     assert 1.8 < detection["time_s"] < 2.4
 
 
+@pytest.mark.parametrize("clip", CLIPS[:2])
+def test_a_word_that_ends_the_sound_is_found(nabu: ServedModel, clip: str) -> None:
+    """The network answers a tenth of a second after the word."""
+    trimmed = recorded(clip)[: int(2.05 * RATE)]
+    found = answer(nabu, audio=sent(trimmed))
+    assert [detection["time_s"] for detection in found["detections"]] == [2.05]
+    assert found["duration_s"] == 2.05
+    half = len(trimmed) // 2
+    answer(nabu, audio=sent(trimmed[:half]), stream="trimmed")
+    assert not answer(nabu, audio=sent(trimmed[half:]), stream="trimmed")["detected"]
+    assert answer(nabu, audio="", stream="trimmed", end=True)["detections"] == found["detections"]
+
+
 def test_a_call_knows_nothing_of_the_one_before(nabu: ServedModel) -> None:
     clips = [sent(recorded(clip)) for clip in (CLIPS[0], CLIPS[4])]
     first = [answer(nabu, audio=clip, scores=True)["scores"] for clip in clips]
