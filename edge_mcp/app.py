@@ -97,6 +97,9 @@ class App:
     ) -> None:
         measured = Measurements()
         self._load = DeviceLoad(config.lane_count())
+        self._measured = measured
+        self._batcher: Batcher | None = None
+        self._repository = repository
         self._adapting: set[asyncio.Task[None]] = set()
         self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._engine = Engines(config.lane_count(), _keeper(config), measured)
@@ -113,7 +116,7 @@ class App:
             store = repository.store
             signatures = Signatures(cache_folder() / "signatures")
             device = DeviceResources(store, self._engine, signatures, measured)
-            batcher = Batcher(
+            self._batcher = batcher = Batcher(
                 self._engine,
                 self._load.allowed,
                 Curves(cache_folder() / "curves"),
@@ -150,7 +153,7 @@ class App:
         greeting: str = "",
     ) -> None:
         """Serve until the stdio host is done or `stop` is; `say` tells the user what happens. Raises: EdgeError."""
-        chosen = listeners(config, stdio, network, self.server, say)
+        chosen = listeners(config, stdio, network, self.server, say, self._metrics)
         if greeting:
             say(greeting)
         tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
@@ -167,6 +170,30 @@ class App:
             await asyncio.gather(*tasks, *background, stopped, return_exceptions=True)
             self._load.close()
             await self._engine.close()
+
+    def _metrics(self) -> str:
+        """What `/metrics` says."""
+        from edge_mcp.metrics import Snapshot, rendered
+        from edge_mcp.resources import probe
+
+        entries = self._repository.store.entries if self._repository else ()
+        engines = self._engine.status()
+        batcher = self._batcher
+        return rendered(
+            Snapshot(
+                versions={entry.manifest.model.name: entry.manifest.model.version for entry in entries},
+                measured=self._measured,
+                sample=self._load.sample(),
+                state=self._load.governor.state,
+                queued=batcher.queued if batcher else 0,
+                running=batcher.running if batcher else 0,
+                lanes=self._load.governor.budget.lanes,
+                loaded={model.name: model.memory_mb for engine in engines for model in engine.models},
+                server_mb=probe.resident_mb(os.getpid()),
+                engine_mb=sum(probe.resident_mb(engine.pid) or 0 for engine in engines if engine.pid is not None),
+                connections=self.server.connections,
+            )
+        )
 
     def _adapt(self, change: Change) -> None:
         """The device's state is another one: models stay for another time, and who listens is told."""

@@ -27,19 +27,35 @@ _ADAPTERS = {
 }
 
 
-def listeners(config: Config, stdio: bool, network: bool, server: Server, say: Callable[[str], None]) -> list[Listener]:
-    """The listeners for `server`; `say` tells the user where they listen. Raises: ConfigError."""
+def listeners(
+    config: Config,
+    stdio: bool,
+    network: bool,
+    server: Server,
+    say: Callable[[str], None],
+    metrics: Callable[[], str] | None = None,
+) -> list[Listener]:
+    """The listeners for `server`; `say` tells the user where they listen, `metrics` is what `/metrics` says.
+
+    Raises: ConfigError.
+    """
     roots = tuple(str(Path(root).absolute()) for root in config.file_roots)
     chosen: list[Listener] = []
     if stdio:
         # The host that started this process could read its working directory anyway.
         chosen.append(_load("stdio")((str(Path.cwd()), *roots), config.max_message_bytes()))
     if network:
-        chosen.append(_http(config, roots, server, say))
+        chosen.append(_http(config, roots, server, say, metrics))
     return chosen
 
 
-def _http(config: Config, roots: tuple[str, ...], server: Server, say: Callable[[str], None]) -> Listener:
+def _http(
+    config: Config,
+    roots: tuple[str, ...],
+    server: Server,
+    say: Callable[[str], None],
+    metrics: Callable[[], str] | None,
+) -> Listener:
     host, port = config.address()
     token = _load("token")(config.token_file)
     if not (token or config.insecure or _load("is loopback")(host)):
@@ -67,6 +83,7 @@ def _http(config: Config, roots: tuple[str, ...], server: Server, say: Callable[
         old_sse=config.old_sse,
         card=_load("card")(f"{CARD_PREFIX}/{name}", info.title or info.name, DESCRIPTION),
         is_ready=lambda: not server.draining,
+        metrics=metrics,
     )
     listener: Listener = _load("http")(
         host, port, options, lambda url: say(f"listening on {url} and {url.replace('http', 'ws', 1)}")

@@ -7,8 +7,6 @@ from edge_mcp.load.governor import State
 from edge_mcp.load.monitor import Sample
 from edge_mcp.measurements import Measurements
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 _COUNTERS = {
     "nv_inference_request_success": ("success", "Calls that were answered"),
     "nv_inference_request_failure": ("failure", "Calls that failed"),

@@ -138,6 +138,11 @@ class Server:
         closing.cancel()
         await self._tasks.close()
 
+    @property
+    def connections(self) -> int:
+        """Conversations that are open."""
+        return len(self._live)
+
     async def _handle(self, conversation: Conversation, request: Request) -> Answer:
         handler = self._handlers[type(request.params)]
         return await handler(conversation, request, request.params)

@@ -49,6 +49,12 @@ class Card:
         }
 
 
+def metrics(text: str) -> web.Response:
+    """What was measured, in Prometheus' text format; asking wakes nothing."""
+    fields = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8", "Cache-Control": "no-store"}
+    return web.Response(body=text.encode(), headers=fields)
+
+
 def health(request: web.BaseRequest, ready: bool) -> web.Response:
     """Whether the server lives and can take calls; asking wakes nothing."""
     if request.method not in ("GET", "HEAD"):

@@ -48,7 +48,7 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to serve. `card` is what the server says of itself to who looks for one, `is_ready` whether it can take calls;
-    `schema` and `stateless` are those of streamable.Endpoint."""
+    `schema` and `stateless` are those of streamable.Endpoint; `metrics` is what `/metrics` says."""
 
     roots: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
@@ -60,6 +60,7 @@ class Options:
     old_sse: bool = False
     card: about.Card | None = None
     is_ready: Callable[[], bool] = lambda: True
+    metrics: Callable[[], str] | None = None
 
 
 class HttpListener:
@@ -144,6 +145,9 @@ class _Gate:
             return await self._mcp(request, address)
         if self._options.old_sse and path in (STREAM, MESSAGES):
             return await self._old_sse(request, address, path)
+        if path == "/metrics" and self._options.metrics is not None:
+            peer = self._admitted(request, address, "GET, HEAD")
+            return refused(peer) if isinstance(peer, Refusal) else about.metrics(self._options.metrics())
         public = self._public(request, path)
         return public or web.Response(status=404, text="There is nothing here. MCP is at /mcp\n")
 
