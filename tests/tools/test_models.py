@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_mcp.engine.watch import Tell
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Ran, Signature, TensorSpec
+from edge_mcp.engine.watch import Tell
 from edge_mcp.errors import EngineError, ModelError, RefusedError
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import scan
