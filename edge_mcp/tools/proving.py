@@ -1,18 +1,22 @@
 """Proves models in an engine of their own before they are served: what crashes or hangs there costs no call."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
 from edge_mcp.engine.client import Engine
 from edge_mcp.engine.messages import Described
+from edge_mcp.errors import EngineError
 from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry
 from edge_mcp.tools.model_tool import ModelTool
 from edge_mcp.tools.models import ModelCatalogue
+
+T = TypeVar("T")
 
 
 class Engines(Protocol):
@@ -40,9 +44,10 @@ class ModelProver:
         described: Described | None = None
         async with self._engines.apart() as engine:
             if isinstance(entry.manifest.input, TensorInput):
-                described = await engine.describe(str(entry.file), entry.manifest.model.signature)
+                describe = partial(engine.describe, str(entry.file), entry.manifest.model.signature)
+                described = await _twice(describe)
             tool = ModelTool(entry, described.signature if described else None, engine)
-            await engine.load(replace(tool.spec, key=f"{entry.key} on trial"))
+            await _twice(partial(engine.load, replace(tool.spec, key=f"{entry.key} on trial")))
         self._described = {entry.key: described} if described else {}
 
     async def ready(self, entry: Entry) -> None:
@@ -51,3 +56,11 @@ class ModelProver:
         if described := self._described.pop(entry.key, None):
             self._signatures.put(entry.file, described, model.signature)
         await self._catalogue.ready(entry, entry.manifest.resources.preload or model.name in self._preload)
+
+
+async def _twice(work: Callable[[], Awaitable[T]]) -> T:
+    """The engine that something has ended says on the second time whether it was this. Raises: what `work` raises."""
+    try:
+        return await work()
+    except EngineError:
+        return await work()
