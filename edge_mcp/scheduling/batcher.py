@@ -82,7 +82,7 @@ class Batcher:
         self._unknown: dict[str, ModelSpec] = {}
         self._quiet: asyncio.TimerHandle | None = None
         self._services: dict[str, Service] = {}
-        self._scheduler = Scheduler(allowed(), self.service)
+        self._scheduler = Scheduler(_UNLIMITED, self.service)
         self._twins: dict[tuple[str, bytes, tuple[str, ...]], Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 

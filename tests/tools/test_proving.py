@@ -46,6 +46,9 @@ class Trying:
             raise self.failures.pop(0)
         self.loaded.append(model.key)
 
+    async def measure(self, model: ModelSpec) -> dict[int, float]:
+        return {}
+
     async def unload(self, key: str) -> None:
         self.unloaded.append(key)
         if key in self.loaded:
