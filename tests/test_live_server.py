@@ -19,7 +19,7 @@ from tests.processes import ROOT, Served, serving
 from tests.repository.constants import constant, manifest, write
 
 RATE = 200
-REPLACEMENTS = int(os.environ.get("REPLACEMENTS", "35"))
+REPLACEMENTS = 50
 
 
 class Caller:
@@ -205,6 +205,27 @@ async def test_no_call_is_lost_while_a_model_is_replaced_again_and_again(tmp_pat
     assert (failures[:3], wrong[:3]) == ([], [])
     assert counts["calls"] > seconds * RATE * 0.8
     assert listed >= newest - 1
+
+
+async def test_an_engine_that_dies_of_a_new_model_costs_no_call(tmp_path: Path) -> None:
+    target = write(tmp_path / "models" / "adder", 1)
+    async with live(target.parent) as (served, caller):
+        await answers(caller, 1)
+        engine = served.engine_pid()
+        by_rename(target, 2)
+        trials: set[int] = set()
+
+        async def is_tried() -> bool:
+            children = Path(f"/proc/{served.pid}/task/{served.pid}/children").read_text().split()
+            trials.update(int(child) for child in children if int(child) != engine)
+            assert await caller.add() == 1
+            return bool(trials)
+
+        await until(is_tried, "a second engine runs")
+        os.kill(trials.pop(), signal.SIGKILL)
+        await answers(caller, 2)
+        assert served.engine_pid() == engine
+        assert (await caller.status())["calls"]["failed"] == 0
 
 
 async def test_bare_files_come_change_and_go(tmp_path: Path) -> None:
