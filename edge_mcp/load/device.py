@@ -13,7 +13,7 @@ from edge_mcp.scheduling.policy import Allowed, Why
 logger = logging.getLogger(__name__)
 
 _POWER = {"temperature", "throttling", "under_voltage", "frequency", "power"}
-_MEMORY = {"memory", "cgroup_memory", "memory_pressure"}
+_MEMORY = {"memory", "memory_pressure"}
 
 
 @dataclass(frozen=True, slots=True)

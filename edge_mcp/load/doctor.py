@@ -214,8 +214,7 @@ def _temperature(device: Device) -> Iterator[Finding]:
 
 
 def _memory(device: Device) -> Iterator[Finding]:
-    load = Monitor(device.root).sample().load
-    memory = load.cgroup or load.memory
+    memory = Monitor(device.root).sample().load.memory
     if memory is None:
         return
     found = f"{memory.available_mb:.0f} of {memory.total_mb:.0f} MB available"

@@ -31,7 +31,6 @@ class Load:
     cpu: float | None = None
     lag_s: float | None = None
     memory: Memory | None = None
-    cgroup: Memory | None = None
     cpu_pressure: Pressure | None = None
     memory_pressure: Pressure | None = None
     io_pressure: Pressure | None = None
@@ -171,10 +170,9 @@ def _measured(load: Load) -> Iterator[tuple[str, Limits, float, str]]:
         ahead = min(MAX_AHEAD_C, max(0.0, load.temperature_slope) * AHEAD_S)
         rising = f", rising to {load.temperature_c + ahead:.0f}" if ahead >= 1 else ""
         yield "temperature", TEMPERATURE, load.temperature_c + ahead, f"{load.temperature_c:.0f} °C{rising}"
-    for name, memory in (("memory", load.memory), ("cgroup_memory", load.cgroup)):
-        if memory is not None and memory.total_mb > 0:
-            text = f"{memory.available_mb:.0f} of {memory.total_mb:.0f} MB available"
-            yield name, AVAILABLE, memory.available_mb / memory.total_mb, text
+    if load.memory is not None and load.memory.total_mb > 0:
+        text = f"{load.memory.available_mb:.0f} of {load.memory.total_mb:.0f} MB available"
+        yield "memory", AVAILABLE, load.memory.available_mb / load.memory.total_mb, text
     if load.memory_pressure is not None:
         # All tasks waiting is twice as bad as some.
         value = max(load.memory_pressure.some_10s, 2 * load.memory_pressure.full_10s)

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
+from edge_mcp.engine.memory import DeviceMemory
 from edge_mcp.load import signals
 from edge_mcp.load.governor import Load
 from edge_mcp.load.signals import CpuTimes, Memory, Power, Pressure
@@ -48,7 +50,7 @@ class Monitor:
         self._last: Sample | None = None
         self._zone = next(_processor_zones(root), None)
         self._throttled = next(iter(sorted(root.glob("sys/devices/platform/soc*/soc*firmware/get_throttled"))), None)
-        self._cgroup = _own_cgroup(root)
+        self._device = DeviceMemory(root / "proc", root / "sys/fs/cgroup")
 
     def sample(self) -> Sample:
         """The load now, or as it was less than `LEAST_S` ago."""
@@ -66,8 +68,7 @@ class Monitor:
         return Load(
             cpu=self._busy(),
             lag_s=self._lag(),
-            memory=self._parsed(self._root / "proc/meminfo", signals.memory),
-            cgroup=self._cgroup_memory(),
+            memory=self._memory(),
             cpu_pressure=self._pressure("cpu"),
             memory_pressure=self._pressure("memory"),
             io_pressure=self._pressure("io"),
@@ -96,13 +97,9 @@ class Monitor:
     def _pressure(self, of: str) -> Pressure | None:
         return self._parsed(self._root / "proc/pressure" / of, signals.pressure)
 
-    def _cgroup_memory(self) -> Memory | None:
-        if self._cgroup is None:
-            return None
-        current, limit = self._text(self._cgroup / "memory.current"), self._text(self._cgroup / "memory.max")
-        with suppress(ValueError):
-            return None if current is None or limit is None else signals.cgroup_memory(current, limit)
-        return None
+    def _memory(self) -> Memory | None:
+        total, available = self._device.total_mb(), self._device.available_mb()
+        return Memory(total, available) if total < inf and available < inf else None
 
     def _frequency(self) -> float | None:
         folder = self._root / "sys/devices/system/cpu/cpu0/cpufreq"
@@ -141,22 +138,3 @@ def _processor_zones(root: Path) -> Iterator[Path]:
             named.append((zone, (zone / "type").read_text("ascii", "replace").lower()))
     yield from (zone / "temp" for zone, name in named if any(part in name for part in _ZONES))
     yield from (zone / "temp" for zone in zones)
-
-
-def _own_cgroup(root: Path) -> Path | None:
-    """The nearest cgroup (version 2) of this process, itself or above, whose memory is limited."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text("ascii", "replace").splitlines()
-    except OSError:
-        return None
-    own = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), None)
-    if own is None or ".." in own:
-        return None
-    folder = root / "sys/fs/cgroup" / own.lstrip("/")
-    for candidate in (folder, *folder.parents):
-        with suppress(OSError):
-            if (candidate / "memory.max").read_text("ascii").strip() != "max":
-                return candidate
-        if candidate == root / "sys/fs/cgroup":
-            break
-    return None

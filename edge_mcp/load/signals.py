@@ -34,33 +34,10 @@ def cpu_times(text: str) -> CpuTimes:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """In units of 2^20 bytes: what there is, what can be had without swapping, and the swap space that is free."""
+    """In units of 2^20 bytes: what this device or its control group has, and what can be had of that without swapping."""
 
     total_mb: float
     available_mb: float
-    swap_free_mb: float = 0.0
-
-
-def memory(text: str) -> Memory:
-    """`/proc/meminfo`."""
-    fields = {name: value for name, _, value in (line.partition(":") for line in text.splitlines())}
-    try:
-        total, available = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
-        free_swap = int(fields["SwapFree"].split()[0]) if "SwapFree" in fields else 0
-    except (KeyError, IndexError) as error:
-        raise ValueError(f"no {error} in meminfo") from error
-    return Memory(total / 1024, available / 1024, free_swap / 1024)
-
-
-def cgroup_memory(current: str, limit: str) -> Memory | None:
-    """`memory.current` and `memory.max` of a cgroup (version 2); None without a limit.
-
-    What its files occupy counts as used here although the kernel would drop it first: the estimate is on the safe side.
-    """
-    if limit.strip() == "max":
-        return None
-    total, used = int(limit), int(current)
-    return Memory(total / 2**20, max(0, total - used) / 2**20)
 
 
 @dataclass(frozen=True, slots=True)

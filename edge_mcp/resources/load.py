@@ -71,7 +71,6 @@ def _signals(load: Load) -> dict[str, Any]:
         "temperature_c": load.temperature_c,
         "throttling": bits,
         "memory": _memory(load.memory),
-        "cgroup_memory": _memory(load.cgroup),
         "pressure": {
             "cpu": _pressure(load.cpu_pressure),
             "memory": _pressure(load.memory_pressure),

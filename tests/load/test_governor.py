@@ -27,7 +27,6 @@ def throttled(*now: int) -> Load:
         (Load(memory=Memory(512, 70)), State.WARM, "70 of 512 MB available"),
         (Load(memory=Memory(512, 40)), State.HOT, "40 of 512 MB available"),
         (Load(memory=Memory(512, 10)), State.CRITICAL, "10 of 512 MB available"),
-        (Load(memory=Memory(8000, 7000), cgroup=Memory(512, 10)), State.CRITICAL, "10 of 512 MB available"),
         (Load(memory_pressure=Pressure(6, 0)), State.WARM, "tasks waited for memory 6 % of 10 s"),
         (Load(memory_pressure=Pressure(21, 0, 20)), State.CRITICAL, "tasks waited for memory 21 % of 10 s"),
         (Load(lag_s=0.3), State.HOT, "the event loop came 300 ms late"),

@@ -6,7 +6,7 @@ import pytest
 
 from edge_mcp.load.governor import Load
 from edge_mcp.load.monitor import LEAST_S, Monitor
-from edge_mcp.load.signals import SOFT_LIMIT, THROTTLED, UNDER_VOLTAGE, Power
+from edge_mcp.load.signals import SOFT_LIMIT, THROTTLED, UNDER_VOLTAGE, Memory, Power
 
 BOARDS = Path(__file__).parent / "boards"
 
@@ -32,7 +32,7 @@ def copied(board: str, folder: Path) -> Path:
 
 def test_a_zero_2_w_as_flashed_has_neither_pressure_nor_a_memory_cgroup() -> None:
     sample = Monitor(BOARDS / "zero-2-w", Clock()).sample()
-    absent = {"cpu", "lag_s", "cgroup", "cpu_pressure", "memory_pressure", "io_pressure", "power"}
+    absent = {"cpu", "lag_s", "cpu_pressure", "memory_pressure", "io_pressure", "power"}
     assert set(sample.absent) == absent
     assert sample.load.temperature_c == 62.83
     assert sample.load.frequency == 0.6
@@ -52,8 +52,7 @@ def test_a_pi_4_that_is_throttled() -> None:
 
 def test_a_pi_5_in_a_limited_service_on_battery() -> None:
     found = load("pi-5")
-    assert found.cgroup is not None
-    assert (found.cgroup.total_mb, found.cgroup.available_mb) == (512, 320)
+    assert found.memory == Memory(512, 320)
     assert found.power == Power(True, 64)
     assert found.throttling is not None
     assert not found.throttling.now
@@ -62,7 +61,7 @@ def test_a_pi_5_in_a_limited_service_on_battery() -> None:
 def test_on_an_x86_gateway_the_package_is_the_processor_and_a_mouse_is_no_battery() -> None:
     found = load("x86")
     assert found.temperature_c == 48
-    assert (found.power, found.throttling, found.cgroup) == (None, None, None)
+    assert (found.power, found.throttling) == (None, None)
 
 
 def test_the_processors_share_needs_two_samples(tmp_path: Path) -> None:

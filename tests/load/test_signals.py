@@ -3,7 +3,7 @@
 import pytest
 
 from edge_mcp.load import signals
-from edge_mcp.load.signals import FREQUENCY_CAPPED, SOFT_LIMIT, THROTTLED, UNDER_VOLTAGE, CpuTimes, Memory, Power, Pressure
+from edge_mcp.load.signals import FREQUENCY_CAPPED, SOFT_LIMIT, THROTTLED, UNDER_VOLTAGE, CpuTimes, Power, Pressure
 
 
 def test_the_processors_share_is_that_of_the_time_between() -> None:
@@ -17,18 +17,6 @@ def test_the_processors_share_is_that_of_the_time_between() -> None:
 def test_a_processor_whose_counters_went_back_is_neither_below_nor_above_what_is_possible() -> None:
     assert CpuTimes(1100, 1000).busy_since(CpuTimes(1000, 800)) == 0
     assert CpuTimes(1100, 700).busy_since(CpuTimes(1000, 800)) == 1
-
-
-def test_memory_is_what_can_be_had_without_swapping() -> None:
-    text = "MemTotal:  2048 kB\nMemFree:  1 kB\nMemAvailable:   1024 kB\nSwapFree: 512 kB\n"
-    assert signals.memory(text) == Memory(2.0, 1.0, 0.5)
-    assert signals.memory("MemTotal: 2048 kB\nMemAvailable: 1024 kB\n").swap_free_mb == 0
-
-
-def test_a_cgroup_is_limited_or_not() -> None:
-    assert signals.cgroup_memory("1048576\n", "4194304\n") == Memory(4.0, 3.0)
-    assert signals.cgroup_memory("8388608\n", "4194304\n") == Memory(4.0, 0.0)
-    assert signals.cgroup_memory("1\n", "max\n") is None
 
 
 def test_pressure_with_and_without_a_line_for_all_tasks() -> None:
@@ -83,7 +71,6 @@ def test_bytes_written() -> None:
     "parser",
     [
         signals.cpu_times,
-        signals.memory,
         signals.pressure,
         signals.celsius,
         signals.throttling,
