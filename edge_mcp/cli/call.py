@@ -53,6 +53,11 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level="DEBUG" if options.debug else "CRITICAL")
     _check_save(options.save)
     values = given(options.arguments)
+    if options.url is None:
+        from edge_mcp.cli.models.changed import take_in_changed
+
+        # What is wrong with the settings is told by this process.
+        take_in_changed(load(options.config, {"models": options.models, "sensors": options.sensor}), options.debug)
     result = asyncio.run(_answer(options, values))
     if result.isError:
         raise CallError(_text(result) or f"{options.tool} failed without saying why")
@@ -98,8 +103,6 @@ async def _connect(options: argparse.Namespace, screen: "_Screen") -> Connection
         return await WebSocketServer.connect(options.url, token=_token(options.token_file, options.url))
     from edge_mcp.client.stdio import StdioServer
 
-    # What is wrong with the settings is told by this process.
-    load(options.config, {"models": options.models, "sensors": options.sensor})
     screen.progress(0, None, "starting")
     return await StdioServer.start(_server_command(options), screen.log, _server_environment())
 

@@ -15,7 +15,7 @@ from edge_mcp.repository.sources import fingerprint
 if TYPE_CHECKING:
     from edge_mcp.repository.versions import Versions
 
-__all__ = ["Entry", "Found", "Store", "derived", "found", "look", "merged", "scan"]
+__all__ = ["Entry", "Found", "Store", "derived", "found", "look", "lying", "merged", "scan"]
 
 Found = tuple[list[Entry], list[str]]
 """The models of one folder, and what is wrong with the rest."""
@@ -52,6 +52,27 @@ def look(folders: Iterable[Path]) -> Store:
             for source in versions.candidates():
                 if source.name not in known:
                     _add(source.path, folder, entries, problems)
+        parts.append((entries, problems))
+    return merged(parts, folders)
+
+
+def lying(folders: Iterable[Path]) -> Store:
+    """As `look`, but what was dropped in and changed counts as it lies there now, proven or refused or not.
+
+    For whoever works on a model: its manifest as it was last written is meant, not the version that is served meanwhile.
+    Raises: ManifestError.
+    """
+    folders = tuple(folders)
+    parts = []
+    for folder in folders:
+        entries, problems = found(folder, adopt=False)
+        if versions := _versions(folder):
+            changed = {source.name: source for source in versions.changed()}
+            refused = {model.refused.reason for name in changed if (model := versions.state().model(name)).refused}
+            entries = [entry for entry in entries if entry.manifest.model.name not in changed]
+            problems = [problem for problem in problems if problem not in refused]
+            for source in changed.values():
+                _add(source.path, folder, entries, problems)
         parts.append((entries, problems))
     return merged(parts, folders)
 

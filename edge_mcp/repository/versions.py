@@ -105,6 +105,12 @@ class Versions:
         sources, _ = dropped(self.repository, state.models)
         return [source for source in sources if _is_news(source, state.model(source.name))]
 
+    def changed(self) -> list[Dropped]:
+        """The `candidates`, and what was refused as it is now."""
+        state = self.state()
+        sources, _ = dropped(self.repository, state.models)
+        return [source for source in sources if not _is_taken(source, state.model(source.name))]
+
     def stage(self, source: Dropped, extra: Mapping[str, bytes] | None = None) -> Staged:
         """A verified copy of `source`, which may lie elsewhere too, with `extra` files instead of or beside its own.
 
@@ -289,8 +295,11 @@ class Versions:
         return deleted
 
 
+def _is_taken(source: Dropped, model: Model) -> bool:
+    taken = model.source
+    return taken is not None and taken.path == source.path.name and taken.fingerprint == source.fingerprint
+
+
 def _is_news(source: Dropped, model: Model) -> bool:
-    taken = (
-        model.source is not None and model.source.path == source.path.name and model.source.fingerprint == source.fingerprint
-    )
-    return not taken and (model.refused is None or model.refused.fingerprint != source.fingerprint)
+    is_refused = model.refused is not None and model.refused.fingerprint == source.fingerprint
+    return not is_refused and not _is_taken(source, model)

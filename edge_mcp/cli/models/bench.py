@@ -26,7 +26,7 @@ from edge_mcp.engine.messages import Item, ModelSpec, Signature
 from edge_mcp.errors import ConfigError, ModelError
 from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.manifest import Manifest
-from edge_mcp.repository.store import Entry, scan
+from edge_mcp.repository.store import Entry, lying
 
 
 class Benched(msgspec.Struct):
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"a plot cannot be written to {out}", "Name a file that ends in .svg or .png")
     if out is not None and not out.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder {out.parent} to write {out.name} into", "Make it first")
-    entry = named(options.name, scan(load(options.config, {"models": options.models}).model_folders()))
+    entry = named(options.name, lying(load(options.config, {"models": options.models}).model_folders()))
     result = do(_bench(entry, options), options.debug)
     if out is not None:
         _draw(result, out)

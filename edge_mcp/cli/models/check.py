@@ -20,7 +20,7 @@ from edge_mcp.engine.client import EngineClient
 from edge_mcp.engine.messages import Item, ModelSpec
 from edge_mcp.errors import EdgeError, ModelError
 from edge_mcp.repository.sections import Check
-from edge_mcp.repository.store import Entry, scan
+from edge_mcp.repository.store import Entry, lying
 
 _MAX_SHOWN = 120
 
@@ -54,7 +54,7 @@ def parser(action: str) -> Parser:
 def run(options: argparse.Namespace) -> int:
     """Check. Raises: EdgeError."""
     config = load(options.config, {"models": options.models})
-    store = scan(config.model_folders())
+    store = lying(config.model_folders())
     entries = [named(name, store) for name in options.names] or list(store.entries)
     problems = [] if options.names else list(store.problems)
     results = do(_checked(entries, quiet=options.json), options.debug)

@@ -16,6 +16,7 @@ from edge_mcp.repository.store import Entry
 from edge_mcp.tools.arguments import input_schema
 
 T = TypeVar("T")
+_LEVEL = "EDGE_MCP_LOG_LEVEL"
 
 
 @asynccontextmanager
@@ -44,5 +45,11 @@ async def spec_of(engine: EngineClient, entry: Entry, threads: int = 0) -> Model
 def do(work: Coroutine[Any, Any, T], debug: bool) -> T:
     """Run a command's work to its end; its engine says nothing on standard error but at --debug. Raises: what `work` raises."""
     logging.basicConfig(level="DEBUG" if debug else "CRITICAL")
-    os.environ["EDGE_MCP_LOG_LEVEL"] = "debug" if debug else "critical"
-    return asyncio.run(work)
+    level = os.environ.get(_LEVEL)
+    os.environ[_LEVEL] = "debug" if debug else "critical"  # for the engine
+    try:
+        return asyncio.run(work)
+    finally:
+        os.environ.pop(_LEVEL)
+        if level is not None:
+            os.environ[_LEVEL] = level

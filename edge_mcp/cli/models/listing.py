@@ -41,10 +41,10 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="edge-mcp: %(message)s")
     config = load(options.config, {"models": options.models})
     store = look(config.model_folders())
-    for problem in store.problems:
-        print(f"edge-mcp: {printable(problem)}", file=sys.stderr)
     if options.action == "show":
         return _show(named(options.name, store), options.json)
+    for problem in store.problems:
+        print(f"edge-mcp: {printable(problem)}", file=sys.stderr)
     return _list(store, options.json)
 
 

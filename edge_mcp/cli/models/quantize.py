@@ -20,7 +20,7 @@ from edge_mcp.engine.messages import ModelSpec
 from edge_mcp.errors import ConfigError, ModelError
 from edge_mcp.repository import toml
 from edge_mcp.repository.manifest import MANIFEST_NAME, SUFFIXES, Manifest, parse
-from edge_mcp.repository.store import Entry, derived, scan
+from edge_mcp.repository.store import Entry, derived, lying
 
 METHODS = {"weight-only": "w8", "dynamic": "dynamic_int8", "static": "static_int8"}
 _DEFAULT_AGREEMENT = 0.95
@@ -119,7 +119,7 @@ def _entry(options: argparse.Namespace) -> Entry:
     if file.suffix in SUFFIXES and file.is_file():
         file = file.absolute()
         return Entry(file.parent, derived(file), bare=True)
-    return named(options.model, scan(load(options.config, {"models": options.models}).model_folders()))
+    return named(options.model, lying(load(options.config, {"models": options.models}).model_folders()))
 
 
 async def _spec(entry: Entry) -> ModelSpec:
