@@ -182,6 +182,7 @@ class Server:
 
         async def work(task: Task) -> Mapping[str, Any]:
             context = Context(early.peer, early.capabilities, None, TaskWire(task), partial(task.ask, early.answers))
+            context.deadline_ms, context.background = early.deadline_ms, early.background
             result = await self._outcome(tool, arguments, context)
             return result.fields()
 

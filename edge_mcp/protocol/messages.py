@@ -1,6 +1,6 @@
 """MCP's own messages, as far as edge-mcp looks into them (schema 2025-11-25 and 2026-07-28)."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -28,7 +28,9 @@ class Meta(msgspec.Struct):
     )
     progress_token: ProgressToken | None = msgspec.field(name="progressToken", default=None)
     log_level: LogLevel | None = msgspec.field(name="io.modelcontextprotocol/logLevel", default=None)
-    deadline_ms: float | None = msgspec.field(name="io.edge-mcp/deadlineMs", default=None)
+    deadline_ms: Annotated[float, msgspec.Meta(gt=0, le=86_400_000)] | None = msgspec.field(
+        name="io.edge-mcp/deadlineMs", default=None
+    )
     background: bool = msgspec.field(name="io.edge-mcp/background", default=False)
 
 

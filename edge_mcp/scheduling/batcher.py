@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge_mcp.engine.messages import Item, ModelSpec, Outcome, Ran
@@ -29,7 +29,12 @@ QUIET_S = 0.5
 """A model that is new here is measured when nothing has been run for so long."""
 
 
+PATIENCE_S = 2.0
+"""And under load without a pause after so long: before, no batches are made of it."""
+
+
 _UNLIMITED = Allowed(2**16)
+_Twin = tuple[str, bytes, tuple[str, ...]]
 
 
 class Runner(Protocol):
@@ -46,15 +51,35 @@ class Runner(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A call as the batcher keeps it: `asked` callers wait for its one outcome."""
+    """A call as the batcher keeps it, with the callers that wait for its one outcome. Of one that runs in its own caller's task
+    that caller is not among them."""
 
     spec: ModelSpec
     item: Item
-    outcome: "asyncio.Future[Outcome]"
-    twin: tuple[str, bytes, tuple[str, ...]] | None
+    twin: _Twin | None
     tell: Tell | None
     began: float
-    asked: int = 1
+    callers: "list[asyncio.Future[Outcome]]" = field(default_factory=list)
+    runs: bool = False
+    ended: Outcome | Exception | None = None
+
+    def end(self, how: Outcome | Exception) -> None:
+        """Tell all callers."""
+        self.ended = how
+        for caller in self.callers:
+            if caller.done():
+                continue
+            if isinstance(how, Exception):
+                caller.set_exception(how)
+            else:
+                caller.set_result(how)
+
+    def outcome(self) -> Outcome:
+        """What has come of it. Raises: what its run raised."""
+        assert self.ended is not None, "asked after its end only"  # noqa: S101
+        if isinstance(self.ended, Exception):
+            raise self.ended
+        return self.ended
 
 
 class Batcher:
@@ -79,11 +104,11 @@ class Batcher:
         self._may_measure = may_measure
         self._measured = measured or Measurements()
         self._clock = clock
-        self._unknown: dict[str, ModelSpec] = {}
+        self._unknown: dict[str, tuple[float, ModelSpec]] = {}  # since when
         self._quiet: asyncio.TimerHandle | None = None
         self._services: dict[str, Service] = {}
         self._scheduler = Scheduler(_UNLIMITED, self.service)
-        self._twins: dict[tuple[str, bytes, tuple[str, ...]], Call] = {}
+        self._twins: dict[_Twin, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -117,40 +142,47 @@ class Batcher:
         if curve is not None:
             service.measured(curve, max(curve.points()))
         else:
-            self._unknown[spec.key] = spec
+            self._unknown[spec.key] = self._clock(), spec
 
     def _rested(self) -> None:
-        """Measure what is unknown, once nothing has run for a while."""
+        """Measure what is unknown, once nothing has run for a while; what is used without a pause, before its next run."""
         if self._quiet is not None:
             self._quiet.cancel()
             self._quiet = None
-        if self._unknown and not self._scheduler.running and not self._scheduler.queued:
-            self._quiet = asyncio.get_running_loop().call_later(QUIET_S, self._measure_next)
+        if not self._unknown:
+            return
+        since, _ = next(iter(self._unknown.values()))
+        if self._clock() - since >= PATIENCE_S:
+            self._measure_next()
+        elif not self._scheduler.running and not self._scheduler.queued:
+            self._quiet = asyncio.get_running_loop().call_later(QUIET_S, self._measure_in_peace)
+
+    def _measure_in_peace(self) -> None:
+        self._quiet = None
+        if not self._scheduler.running:
+            self._measure_next()
 
     def _measure_next(self) -> None:
-        self._quiet = None
-        if self._unknown and not self._scheduler.running and self._may_measure():
-            _, spec = self._unknown.popitem()
-            self._spawn(self._measure(spec))
+        if self._unknown and self._may_measure():
+            _, spec = self._unknown.pop(next(iter(self._unknown)))
+            self._spawn(self._measure(spec, self._scheduler.started(self._clock(), spec.key, 1)))
 
-    async def _measure(self, spec: ModelSpec) -> None:
+    async def _measure(self, spec: ModelSpec, ticket: int) -> None:
         """A lane is taken meanwhile, as by a run."""
-        ticket = self._scheduler.started(self._clock(), spec.key, 1)
         try:
             seconds = await self._engine.measure(spec)
+            if seconds:
+                self._measured_now(spec, seconds)
         except EdgeError as error:
             logger.info("the pace of %s cannot be measured: %s", spec.key, error)
-            seconds = {}
         finally:
-            self._scheduler.finished(ticket)
-            self._pump()
-        if seconds:
-            curve = Curve(seconds)
-            self.service(spec.key).measured(curve, max(seconds))
-            if self._curves is not None:
-                self._curves.put(spec, seconds)
-            logger.info("%s: batches of %d are worth it", spec.key, self.service(spec.key).knee)
-        self._rested()
+            self._ended(ticket)
+
+    def _measured_now(self, spec: ModelSpec, seconds: dict[int, float]) -> None:
+        self.service(spec.key).measured(Curve(seconds), max(seconds))
+        if self._curves is not None:
+            self._curves.put(spec, seconds)
+        logger.info("%s: batches of %d are worth it", spec.key, self.service(spec.key).knee)
 
     def close(self) -> None:
         """Measure nothing more."""
@@ -170,52 +202,64 @@ class Batcher:
     ) -> Outcome:
         """The outcome of one call, which has `deadline_s` from now. `pure`: the same arguments always have the same outcome.
 
-        Cancelling withdraws this call only. Raises: BusyError (it would be late), and what `Runner.run` raises.
+        A twin that is more urgent than the one that waits is a call of its own. Cancelling withdraws this call only.
+        Raises: BusyError (it would be late), and what `Runner.run` raises.
         """
         twin = (spec.key, item.arguments, item.roots) if pure else None
-        call = self._twins.get(twin) if twin is not None else None
-        if call is None:
-            call = self._admitted(spec, item, deadline_s, owner, background, twin, tell)
-        else:
-            call.payload.asked += 1
-        waiting: _Waiting = call.payload
-        try:
-            return await asyncio.shield(waiting.outcome)
-        except asyncio.CancelledError:
-            waiting.asked -= 1
-            if not waiting.asked and self._scheduler.withdraw(call):
-                self._settled(waiting)
-                waiting.outcome.cancel()
-            raise
-
-    def _admitted(
-        self,
-        spec: ModelSpec,
-        item: Item,
-        deadline_s: float,
-        owner: str,
-        background: bool,
-        twin: tuple[str, bytes, tuple[str, ...]] | None,
-        tell: Tell | None,
-    ) -> Call:
-        self._known(spec)
         now = self._clock()
+        call = Call(spec.key, now + deadline_s, owner, background)
+        other = self._twins.get(twin) if twin is not None else None
+        if other is not None and (other.payload.runs or other.order <= call.order):
+            return await self._outcome(other)
+        self._known(spec)
         self._scheduler.allowed = self._allowed()
-        waiting = _Waiting(spec, item, asyncio.get_running_loop().create_future(), twin, tell, now)
-        call = Call(spec.key, now + deadline_s, owner, background, waiting)
+        call.payload = waiting = _Waiting(spec, item, twin, tell, now)
         if refusal := self._scheduler.admit(now, call):
             raise _busy(refusal)
         if twin is not None:
             self._twins[twin] = call
-        self._pump()
-        return call
+        ticket = self._pump(call)
+        return await (self._outcome(call) if ticket is None else self._here(waiting, ticket))
 
-    def _pump(self) -> None:
-        """Start what can be started."""
+    async def _outcome(self, call: Call) -> Outcome:
+        """Wait for a call that another task runs."""
+        waiting: _Waiting = call.payload
+        caller: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        waiting.callers.append(caller)
+        try:
+            return await caller
+        except asyncio.CancelledError:
+            waiting.callers.remove(caller)
+            if not waiting.callers and self._scheduler.withdraw(call):
+                self._settled(waiting)
+            raise
+
+    async def _here(self, waiting: _Waiting, ticket: int) -> Outcome:
+        """Run a call that is alone in its caller's own task: another one would cost every lone call some turns of the loop."""
+        try:
+            await self._run([waiting], ticket)
+        except asyncio.CancelledError:
+            if waiting.callers:  # twins, which still want to know
+                self._spawn(self._run([waiting], self._scheduler.started(self._clock(), waiting.spec.key, 1)))
+            else:
+                self._settled(waiting)
+            raise
+        return waiting.outcome()
+
+    def _pump(self, alone: Call | None = None) -> int | None:
+        """Start what can be started, but for `alone` when that is a batch by itself: the ticket of its run is returned."""
         now = self._clock()
+        own = None
         while batch := self._scheduler.release(now):
             ticket = self._scheduler.started(now, batch[0].model, len(batch))
-            self._spawn(self._run([call.payload for call in batch], ticket))
+            waiting = [call.payload for call in batch]
+            for one in waiting:
+                one.runs = True
+            if batch[0] is alone and len(batch) == 1:
+                own = ticket
+            else:
+                self._spawn(self._run(waiting, ticket))
+        return own
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -225,10 +269,17 @@ class Batcher:
     async def _run(self, batch: list[_Waiting], ticket: int) -> None:
         try:
             await self._run_together(batch)
-        finally:
-            self._scheduler.finished(ticket)
-            self._pump()
-            self._rested()
+        except asyncio.CancelledError:
+            # The engine goes on with it: the lane is free when the run was to be done, or the next ones would be late.
+            left = self._scheduler.left(self._clock(), ticket)
+            asyncio.get_running_loop().call_later(left, self._ended, ticket)
+            raise
+        self._ended(ticket)
+
+    def _ended(self, ticket: int) -> None:
+        self._scheduler.finished(ticket)
+        self._rested()
+        self._pump()
 
     async def _run_together(self, batch: list[_Waiting]) -> None:
         spec = batch[0].spec
@@ -242,7 +293,10 @@ class Batcher:
             # One of them may have brought the engine down: the others do not fail with it.
             logger.info("a batch of %d of %s failed, its calls are run one by one: %s", len(batch), spec.key, error)
             for one in batch:
-                await self._run_together([one])
+                if any(not caller.done() for caller in one.callers):
+                    await self._run_together([one])
+                else:
+                    self._settled(one)
         except EdgeError as error:
             self._fail(batch, error)
         except Exception as error:  # noqa: BLE001 - a bug must reach the callers, who would wait for ever
@@ -255,20 +309,17 @@ class Batcher:
             for one, outcome in zip(batch, ran.outcomes, strict=True):
                 self._settled(one)
                 self._measured.settled(name, bool(outcome.error))
-                if not one.outcome.done():
-                    one.outcome.set_result(outcome)
+                one.end(outcome)
 
     def _fail(self, batch: list[_Waiting], error: Exception) -> None:
         for one in batch:
             self._settled(one)
             self._measured.settled(one.spec.manifest.model.name, failed=True)
-            if not one.outcome.done():
-                one.outcome.set_exception(error)
-                one.outcome.exception()  # marks it as seen: its caller may have been cancelled
+            one.end(error)
 
     def _settled(self, one: _Waiting) -> None:
-        if one.twin is not None:
-            self._twins.pop(one.twin, None)
+        if one.twin is not None and one.twin in self._twins and self._twins[one.twin].payload is one:
+            del self._twins[one.twin]
 
 
 def _busy(refusal: Refusal) -> BusyError:

@@ -5,7 +5,7 @@ first, over all models; between owners the one that got less goes first. A call 
 when it comes, and never later: whoever sheds at the head of a queue serves calls that are nearly late, in ever smaller batches.
 """
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -125,6 +125,10 @@ class Scheduler:
         """A batch has ended, well or not. What it took is told to its `Service`."""
         self._running.pop(ticket, None)
 
+    def left(self, now: float, ticket: int) -> float:
+        """In how many seconds a batch that runs will be done, as far as one can say."""
+        return max(0.0, self._running.get(ticket, now) - now)
+
     def withdraw(self, call: Call) -> bool:
         """A call is not wanted any more; False when it runs already, or never was here."""
         owner = self._owners.get(call.owner)
@@ -151,8 +155,7 @@ class Scheduler:
         """Seconds of work that will be done before a call that comes now: what runs, and what waits and goes first."""
         cost = {model: self._services(model).each(count) for model, count in self._waiting.items()}
         own = self._owners.get(call.owner)
-        ahead = [cost[other.model] for other in own.calls if other.order <= call.order] if own else []
-        before = sum(ahead)
+        before = _cost(own.calls, bisect_right(own.calls, call.order, key=_order), cost) if own else 0.0
         served = (own.served if own else self._floor) + before
         for owner in self._owners.values():
             if owner is not own:
@@ -187,7 +190,7 @@ class Scheduler:
 
     def _forget(self, call: Call) -> None:
         owner = self._owners[call.owner]
-        owner.calls = [other for other in owner.calls if other is not call]
+        owner.calls.remove(call)
         if not owner.calls:
             # Who has nothing waiting keeps no credit, and no debt beyond what the others have.
             del self._owners[call.owner]
@@ -205,6 +208,13 @@ class Scheduler:
 
 def _order(call: Call) -> tuple[bool, float]:
     return call.order
+
+
+def _cost(calls: list[Call], count: int, cost: dict[str, float]) -> float:
+    """Seconds of the first `count` calls."""
+    if len(cost) == 1:
+        return count * next(iter(cost.values()))
+    return sum(cost[call.model] for call in calls[:count])
 
 
 def _until(owner: _Owner, served: float, call: Call, cost: dict[str, float]) -> float:

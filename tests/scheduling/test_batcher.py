@@ -119,6 +119,68 @@ async def test_a_cancelled_call_that_runs_already_lets_the_next_one_run(batcher:
     assert first.cancelled()
 
 
+async def test_the_lane_of_a_cancelled_run_is_taken_until_it_was_to_be_done(engine: Engine) -> None:
+    batcher = Batcher(engine, lambda: Allowed(1), clock=lambda: 0.0)
+    batcher.service("m").measured(Curve({1: 0.05}), 1)
+    first = submit(batcher, b"0")
+    await turns()
+    first.cancel()
+    await turns()
+    assert batcher.running == 1
+    engine.gate.release()
+    engine.gate.release()
+    await submit(batcher, b"1")
+    assert engine.runs == [[b"0"], [b"1"]]
+    assert (batcher.running, batcher.queued) == (0, 0)
+
+
+async def test_the_twin_of_a_lone_call_that_is_cancelled_gets_its_answer(batcher: Batcher, engine: Engine) -> None:
+    first, second = submit(batcher, b"0"), submit(batcher, b"0")
+    await turns()
+    assert engine.runs == [[b"0"]]
+    first.cancel()
+    await turns()
+    engine.gate.release()
+    engine.gate.release()
+    assert (await second).structured == b"0"
+    assert first.cancelled()
+
+
+async def test_a_twin_that_is_more_urgent_does_not_wait_for_the_other(batcher: Batcher, engine: Engine) -> None:
+    batcher.service("m").measured(Curve({1: 1.0}), 1)
+    tasks = [submit(batcher, b"x"), submit(batcher, b"same", 90), submit(batcher, b"y", 50), submit(batcher, b"same", 40)]
+    await turns()
+    for _ in tasks:
+        engine.gate.release()
+    outcomes = await asyncio.gather(*tasks)
+    assert [one.structured for one in outcomes] == [b"x", b"same", b"y", b"same"]
+    assert engine.runs == [[b"x"], [b"same"], [b"y"], [b"same"]]
+
+
+async def test_a_call_whose_batch_failed_and_that_nobody_wants_any_more_is_not_run_again(
+    batcher: Batcher, engine: Engine
+) -> None:
+    engine.deadly = {b"2"}
+    tasks = [submit(batcher, b"%d" % n) for n in range(4)]
+    await turns()
+    engine.gate.release()
+    await turns()
+    tasks[3].cancel()
+    await turns()
+    for _ in range(3):
+        engine.gate.release()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert engine.runs == [[b"0"], [b"1", b"2", b"3"], [b"1"], [b"2"]]
+
+
+async def test_nothing_is_kept_of_calls_that_are_over(batcher: Batcher, engine: Engine) -> None:
+    for number in range(200):
+        engine.gate.release()
+        await submit(batcher, b"%d" % number, owner=str(number))
+    kept = (batcher._twins, batcher._tasks, batcher._scheduler._owners, batcher._scheduler._running)
+    assert not any(kept)
+
+
 async def test_one_that_brings_the_engine_down_takes_none_of_its_batch_with_it(batcher: Batcher, engine: Engine) -> None:
     engine.deadly = {b"2"}
     tasks = [submit(batcher, b"%d" % n) for n in range(4)]
@@ -188,6 +250,24 @@ async def test_a_new_model_is_measured_at_the_first_quiet_moment_and_never_again
     await turns()
     assert engine.measured == ["m"]
     assert again.service("m").knee == 4
+
+
+async def test_a_new_model_under_load_without_a_pause_is_measured_all_the_same(engine: Engine) -> None:
+    now = 0.0
+    batcher = Batcher(engine, lambda: Allowed(1), clock=lambda: now)
+    tasks = [submit(batcher, b"%d" % n) for n in range(6)]
+    await turns()
+    engine.gate.release()
+    await turns()
+    assert (engine.measured, len(engine.runs)) == ([], 2)
+    now = 2.1
+    engine.gate.release()
+    await turns()
+    assert engine.measured == ["m"]
+    for _ in tasks:
+        engine.gate.release()
+    await asyncio.gather(*tasks)
+    assert [len(run) for run in engine.runs] == [1, 1, 4]
 
 
 async def test_a_hot_device_measures_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
