@@ -9,6 +9,7 @@ import sys
 
 from edge_mcp import app
 from edge_mcp.cli.options import Parser
+from edge_mcp.cli.render import printable
 from edge_mcp.config import LOG_LEVELS, PREFIX, Config, load
 from edge_mcp.errors import ConfigError
 
@@ -103,7 +104,7 @@ class _OneLine(logging.Formatter):
         line = record.getMessage()
         if record.exc_info and record.exc_info[1]:
             line += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        return "edge-mcp: " + " ".join(line.split())
+        return "edge-mcp: " + printable(line)
 
 
 def _check_streams() -> None:

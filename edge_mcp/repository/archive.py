@@ -27,6 +27,8 @@ INDEX_NAME = "edge-mcp-models.json"
 MAX_MODELS = 256
 _MAX_INDEX = 8 * 1024 * 1024
 _MAX_LIST = 16 * 1024 * 1024
+BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How a file may be packed: of other ways, `zipfile` unpacks gigabytes at once, however little is asked for."""
 _CHUNK = 1024 * 1024
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -107,6 +109,8 @@ def _checked(archive: zipfile.ZipFile, source: Path) -> tuple[Index, Mapping[str
     members = {info.filename: info for info in infos}
     if INDEX_NAME not in members or members[INDEX_NAME].file_size > _MAX_INDEX:
         raise ModelError(f"{source.name} is no archive of models", "Write one with edge-mcp models export")
+    if odd := next((info for info in infos if info.compress_type not in BOUNDED), None):
+        raise ModelError(f"{source.name} is refused: {odd.filename[:100]!r} is packed in an unusual way", "Export it again")
     with archive.open(members[INDEX_NAME]) as file:
         content = file.read(_MAX_INDEX + 1)
     try:

@@ -53,12 +53,17 @@ def children(folder: Path) -> list[Path]:
 def kind(path: Path) -> str:
     """What a path in a folder of models is: "folder" (with a manifest), "file" (of a model), or "" for anything else.
 
-    Raises: ManifestError where that cannot be known.
+    Raises: ManifestError where that cannot be known, or its name cannot be printed.
     """
     mode = _mode(path)
     if stat.S_ISDIR(mode):
-        return "folder" if _mode(path / MANIFEST_NAME) else ""
-    return "file" if path.suffix in SUFFIXES and stat.S_ISREG(mode) else ""
+        what = "folder" if _mode(path / MANIFEST_NAME) else ""
+    else:
+        what = "file" if path.suffix in SUFFIXES and stat.S_ISREG(mode) else ""
+    if what and not path.name.isprintable():
+        # it would get into logs and answers, and what is no UTF-8 cannot be kept in the state
+        raise ManifestError(f"{path.parent}: a {what} there is called {path.name!r}", "Give it a name that can be printed")
+    return what
 
 
 def in_place(path: Path) -> Entry | None:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from edge_mcp.repository.bounds import read_bounded
 from edge_mcp.repository.outputs import SoftmaxOutput, SsdOutput
 from edge_mcp.repository.store import Entry
 
@@ -16,12 +17,9 @@ def labels(entry: Entry) -> tuple[str, ...]:
         return ()
     file = entry.folder / output.labels
     try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            return ()
+        content = read_bounded(file, MAX_BYTES)
         is_json = file.suffix == ".json"
         found = msgspec.json.decode(content, type=list[str]) if is_json else content.decode("utf-8").splitlines()
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, ValueError, msgspec.DecodeError):
         return ()
     return tuple(label for label in found if label and label != _NOTHING)

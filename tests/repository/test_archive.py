@@ -171,3 +171,9 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "link", Path("/dev/zero")):
         with pytest.raises(ModelError, match="plain file"):
             unpack(path, tmp_path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_what_would_be_unpacked_all_at_once_is_refused(tmp_path: Path, compression: int) -> None:
+    content = archive(json.dumps(index()).encode(), ("net/net.onnx", b"x"), compression=compression)
+    assert "packed in an unusual way" in refusal(tmp_path, content)

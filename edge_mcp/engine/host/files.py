@@ -10,7 +10,9 @@ from edge_mcp.engine.host.runtimes.base import Array
 from edge_mcp.engine.host.runtimes.checks import shown
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import ModelError
+from edge_mcp.repository.bounds import read_bounded
 
+MAX_BYTES = 32 * 1024 * 1024
 _MAX_LISTED = 20
 _MAX_SHOWN = 80
 
@@ -31,7 +33,9 @@ def read_beside(folder: Path, name: str) -> bytes:
     if Path(name).name != name:
         raise ModelError(f"{name!r} is not the name of a file in the model's folder")
     try:
-        return (folder / name).read_bytes()
+        return read_bounded(folder / name, MAX_BYTES)
+    except ValueError as error:
+        raise ModelError(f"{name} cannot be read: {error}", "It has to be the file that the manifest means") from error
     except OSError as error:
         there = ", ".join(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else "no such folder"
         raise ModelError(f"{name} cannot be read: {error.strerror}", f"In the model's folder: {there}") from error

@@ -19,10 +19,15 @@ class _OneLine(logging.Formatter):
     """The message; of an exception its kind, its reason and where it was raised."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = "engine: " + " ".join(record.getMessage().splitlines())
+        text = "engine: " + _printable(" ".join(record.getMessage().splitlines()))
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
             return text
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-        return f"{text}: {type(error).__name__}: {one_line(error)}{where}"
+        return f"{text}: {type(error).__name__}: {_printable(one_line(error))}{where}"
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal would take for a command: names in model files get here."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
