@@ -43,7 +43,7 @@ def test_a_file_of_a_fixed_batch_is_measured_with_one() -> None:
     header, row, *notes = ran.out.splitlines()
     assert header.split() == ["threads", "batch", "runs", "p50_ms", "p95_ms", "model_ms", "items/s"]
     assert row.split()[:2] == ["1", "1"]
-    assert any("fixed batch of one" in note for note in notes)
+    assert any("one after the other" in note for note in notes)
 
 
 @pytest.mark.parametrize("name", ["mlp_int8.onnx", "hey_mycroft_int8.tflite", "sine_float.tflite"])

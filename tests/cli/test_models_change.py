@@ -182,7 +182,7 @@ def test_models_travel_in_one_file(own: Path, tmp_path: Path) -> None:
     before = file.read_bytes()
     assert models(own, "export", "--all", str(file), "--force").status == 0
     assert file.read_bytes() == before
-    assert "which models go into" in models(own, "export", str(tmp_path / "x.zip")).failed()
+    assert "no models are named that go into" in models(own, "export", str(tmp_path / "x.zip")).failed()
     assert "there is no model 'nothing'" in models(own, "export", "nothing", str(tmp_path / "x.zip")).failed()
     (tmp_path / "other").mkdir()
     ran = models(tmp_path / "other", "import", str(file))

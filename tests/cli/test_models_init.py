@@ -244,3 +244,22 @@ def test_the_trial_picture_is_a_picture() -> None:
     with Image.open(io.BytesIO(base64.b64decode(encoded(picture(20, 10))))) as opened:
         assert (opened.size, opened.mode) == ((20, 10), "RGB")
         assert opened.getpixel((3, 4)) == (3, 4, 7)
+
+
+def test_the_check_that_is_proposed_is_toml_once_it_is_no_comment(tmp_path: Path) -> None:
+    init(tmp_path, str(FIXTURES / "models" / "mlp_int8.onnx"))
+    text = (tmp_path / "mlp-int8" / "model.toml").read_text("utf-8")
+    call = next(line for line in text.splitlines() if line.startswith("# arguments = "))
+    assert list(tomllib.loads(call.removeprefix("# "))["arguments"].values()) == ["@0.json"]
+
+
+def test_labels_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+    model = str(FIXTURES / "models" / "mlp_int8.onnx")
+    hint = "Write one label a line, in UTF-8"
+    absent = tmp_path / "absent.txt"
+    assert edge_mcp("models", "init", model, "--labels", str(absent), cwd=tmp_path).failed() == (
+        f"the labels {absent} cannot be read: No such file or directory. {hint}"
+    )
+    (tmp_path / "latin.txt").write_bytes(b"\xe4\n")
+    ran = edge_mcp("models", "init", model, "--labels", "latin.txt", cwd=tmp_path)
+    assert ran.failed() == f"the labels latin.txt cannot be read: they are not UTF-8. {hint}"

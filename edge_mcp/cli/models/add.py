@@ -170,4 +170,5 @@ def _text(file: Path) -> str:
     except FileNotFoundError as error:
         raise ManifestError(f"{file} is not there", "Write one with edge-mcp models init FILE") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{file}: cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ManifestError(f"{file}: cannot be read: {reason}") from error

@@ -28,6 +28,11 @@ from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.manifest import Manifest
 from edge_mcp.repository.store import Entry, lying
 
+_ONE_BY_ONE = (
+    "Not every input and output of the file begins with a batch of any size: calls run one after the other, "
+    "and no batch size but 1 is measured."
+)
+
 
 class Benched(msgspec.Struct):
     """What was measured, by threads; `notes` say what was not, and why."""
@@ -136,7 +141,7 @@ def _sizes(wanted: list[int], signature: Signature, manifest: Manifest, notes: l
         notes.append("A pipeline's calls run one after the other, and no batch size but 1 is measured.")
         return [1]
     if not all(spec.any_rank or spec.shape[:1] == (-1,) for spec in [*signature.inputs, *signature.outputs]):
-        notes.append("The file has a fixed batch of one: calls run one after the other, and no batch size but 1 is measured.")
+        notes.append(_ONE_BY_ONE)
         return [1]
     kept = [size for size in wanted if not most or size <= most]
     if len(kept) < len(wanted):

@@ -53,7 +53,7 @@ def _export(options: argparse.Namespace, config: Config) -> int:
     *names, last = options.words
     file = Path(last)
     if bool(names) == options.all:
-        raise ConfigError(f"which models go into {file}?", "Write their names before it, or --all and only the file")
+        raise ConfigError(f"no models are named that go into {file}", "Write their names before it, or --all and only the file")
     if file.is_dir() or (file.exists() and not options.force):
         raise ConfigError(f"{file} is there already", "Overwrite it with --force, or name another")
     store = look(config.model_folders())

@@ -254,7 +254,7 @@ def _rest(draft: Draft) -> str:
         call = ['# arguments = { image = "@sample.jpg" }  # a file in this folder', '# expect = { label = "…" }']
     else:
         arguments = {name: f"@{index}.json" for index, name in enumerate(argument_names(inputs[:_MAX_TENSORS]))}
-        call = [comment(f"arguments = {toml.value(arguments)}") + "  (files in this folder)", "# expect = { outputs = { … } }"]
+        call = [comment(f"arguments = {toml.value(arguments)}") + "  # files in this folder", "# expect = { outputs = { … } }"]
     return "\n".join(
         [
             "[scheduling]",

@@ -99,7 +99,8 @@ def _given_labels(file: Path | None) -> tuple[str, ...]:
             content = opened.read(_MAX_LABELS + 1)
         lines = content.decode("utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the labels {file} cannot be read: {error}", "Write one label a line, in UTF-8") from error
+        reason = error.strerror if isinstance(error, OSError) else "they are not UTF-8"
+        raise ConfigError(f"the labels {file} cannot be read: {reason}", "Write one label a line, in UTF-8") from error
     labels = clean_labels(lines) if len(content) <= _MAX_LABELS else ()
     if not labels or all(label == NOTHING for label in labels):
         raise ConfigError(f"{file} has no labels, or too many", "Write one label a line, in UTF-8")

@@ -75,7 +75,7 @@ def _summary(entry: Entry) -> dict[str, Any]:
 
 def _row(entry: Entry) -> dict[str, Any]:
     summary = _summary(entry)
-    shown = {"size": _human(summary["size"]), "kept": ", ".join(summary["kept"]) or "-"}
+    shown = {"size": _human(summary["size"]), "kept": ", ".join(summary["kept"]) or "-", "file": entry.file.name}
     return {{"license": "licence"}.get(key, key): shown.get(key, value) for key, value in summary.items()}
 
 
