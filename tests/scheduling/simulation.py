@@ -4,10 +4,10 @@ import heapq
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from edge_mcp.scheduling.knee import HOP_S, Curve, Service
-from edge_mcp.scheduling.policy import Allowed, Call, Refusal, Scheduler
+from edge_mcp.scheduling.policy import Allowed, Call, Scheduler
+from tests.scheduling.peers import Fifo
 
 # Seconds of a run on one thread, int8, by batch size: measured on a 2-core x86 machine.
 CURVES = {
@@ -18,15 +18,6 @@ CURVES = {
     "mobilenet": {1: 2146e-6, 2: 4270e-6, 4: 10e-3},
 }
 THROTTLED = 1.8
-
-
-class Policy(Protocol):
-    """What the simulation needs of `Scheduler`."""
-
-    def admit(self, now: float, call: Call) -> Refusal | None: ...
-    def release(self, now: float) -> list[Call]: ...
-    def started(self, now: float, model: str, size: int) -> int: ...
-    def finished(self, ticket: int) -> None: ...
 
 
 @dataclass
@@ -41,41 +32,18 @@ class Told:
     deadlines: float
 
 
-class Fifo:
-    """No admission: first come, first served, as many at once as `most`."""
-
-    def __init__(self, lanes: int, most: int) -> None:
-        self._lanes, self._most = lanes, most
-        self._calls: list[Call] = []
-        self._running = 0
-
-    def admit(self, now: float, call: Call) -> Refusal | None:
-        self._calls.append(call)
-        return None
-
-    def release(self, now: float) -> list[Call]:
-        if self._running >= self._lanes:
-            return []
-        batch, self._calls = self._calls[: self._most], self._calls[self._most :]
-        return batch
-
-    def started(self, now: float, model: str, size: int) -> int:
-        self._running += 1
-        return 0
-
-    def finished(self, ticket: int) -> None:
-        self._running -= 1
+Make = Callable[[Allowed, Callable[[str], Service], Callable[[], float]], Scheduler]
 
 
-def ours(service: Service, lanes: int = 1) -> Scheduler:
-    return Scheduler(Allowed(lanes), lambda model: service)
+def ours(allowed: Allowed, services: Callable[[str], Service], clock: Callable[[], float]) -> Scheduler:
+    return Scheduler(allowed, services)
 
 
 def simulate(
     model: str,
     load: float,
     calls: int,
-    policy: Callable[[Service], Policy] = ours,
+    policy: Make = ours,
     seed: int = 1,
     owners: Sequence[tuple[str, float]] = (("", 1.0),),
 ) -> tuple[Told, dict[str, list[bool]]]:
@@ -86,7 +54,8 @@ def simulate(
     rng = random.Random(seed)
     curve = Curve(CURVES[model])
     service = Service(curve, most=32)
-    decide = policy(service)
+    now = 0.0
+    decide = policy(Allowed(1), lambda _: service, lambda: now)
     alone = CURVES[model][1] + HOP_S
     deadline = max(0.02, 12 * alone)
     arrivals: list[float] = []
@@ -103,13 +72,13 @@ def simulate(
     busy = wasted = 0.0
     number = calls
     while events:
-        now, _, _, batch = heapq.heappop(events)
-        if batch is None:
+        now, kind, _, batch = heapq.heappop(events)
+        if kind == 0:
             call = Call(model, now + deadline, rng.choices(names, weights)[0])
             if decide.admit(now, call):
                 refused += 1
                 answered[call.owner].append(False)
-        else:
+        elif batch is not None:
             ticket, done, seconds = batch
             decide.finished(ticket)
             service.observe(len(done), seconds - HOP_S)
@@ -124,6 +93,9 @@ def simulate(
             busy += seconds
             number += 1
             heapq.heappush(events, (now + seconds, 1, number, (decide.started(now, model, len(ready)), ready, seconds)))
+        if isinstance(decide, Fifo) and (due := decide.due()) is not None and due > now:
+            number += 1
+            heapq.heappush(events, (due, 2, number, None))
     best = alone * max(size / (HOP_S + seconds) for size, seconds in CURVES[model].items())
     possible = (2 * min(1.0, best / load) + min(1.0, best / THROTTLED / load)) / 3
     told = Told(

@@ -4,7 +4,8 @@ import pytest
 
 from edge_mcp.scheduling.knee import Curve, Service
 from edge_mcp.scheduling.policy import MAX_QUEUED, Allowed, Call, Scheduler
-from tests.scheduling.simulation import Fifo, simulate
+from tests.scheduling.peers import Aimd, Fifo, Window
+from tests.scheduling.simulation import Make, ours, simulate
 
 FLAT = Curve({1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0})
 LINEAR = Curve({1: 1.0, 2: 2.0})
@@ -185,11 +186,20 @@ def test_under_overload_and_throttling_what_can_be_done_in_time_is_done(model: s
     assert told.wasted <= max(0.01, 2 * told.deadlines)
 
 
-def test_first_come_first_served_is_far_behind_under_overload() -> None:
+@pytest.mark.parametrize("peer", [Fifo, Window, Aimd])
+def test_who_refuses_nothing_is_far_behind_under_overload(peer: Make) -> None:
     told, _ = simulate("mobilenet-small", 3, 20_000)
-    fifo, _ = simulate("mobilenet-small", 3, 20_000, lambda service: Fifo(1, 8))
-    assert fifo.in_time < 0.1 * told.in_time
-    assert fifo.wasted > 0.5
+    other, _ = simulate("mobilenet-small", 3, 20_000, peer)
+    assert other.in_time < 0.1 * told.in_time
+    assert other.wasted > 0.5
+
+
+@pytest.mark.parametrize("peer", [Fifo, Window, Aimd])
+@pytest.mark.parametrize("model", ["silero", "mobilenet-small"])
+def test_with_little_to_do_ours_is_no_worse_than_any(model: str, peer: Make) -> None:
+    told, _ = simulate(model, 0.5, 10_000, ours)
+    other, _ = simulate(model, 0.5, 10_000, peer)
+    assert told.in_time >= other.in_time - 0.001
 
 
 def test_under_overload_a_small_client_gets_all_that_it_asks_for() -> None:
