@@ -5,7 +5,7 @@ Field numbers are those of onnx.proto (ONNX 1.23). A field that occurs twice is 
 
 import mmap
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,10 @@ from edge_mcp.errors import ModelError
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) are in no ONNX file
 _MAX_DEPTH = 32  # graphs within graphs
+_MAX_FIELDS = 4_000_000  # in all: half a minute of a slow processor; the largest models have a tenth of it
+_MAX_KNOWN = 200_000  # tensors of which it is remembered where they are
+_MAX_NUMBERS = 1_000_000  # scales and zero points of all inputs and outputs
+_QUANTIZING = ("DequantizeLinear", "QuantizeLinear")
 _MAX_SMALL = 64 * 1024  # bytes of a tensor that is read: a scale and a zero point for each of many channels
 # TensorProto.DataType of scales and zero points: FLOAT, UINT8, INT8, UINT16, INT16, INT32
 _FORMATS = {1: "f", 2: "B", 3: "b", 4: "H", 5: "h", 6: "i"}
@@ -46,7 +50,7 @@ class _Node:
 @dataclass(slots=True)
 class _Graph:
     nodes: list[_Node] = field(default_factory=list)
-    small: dict[str, list[float]] = field(default_factory=dict)
+    small: dict[str, tuple[Span, int]] = field(default_factory=dict)  # where it is, and of what type
     inputs: dict[str, bool] = field(default_factory=dict)  # name -> whether a shape is declared
     outputs: dict[str, bool] = field(default_factory=dict)
 
@@ -60,6 +64,8 @@ def read_facts(path: Path) -> OnnxFacts:
             return _Reader(content).facts()
     except _TooDeep as error:
         raise ModelError(f"{path.name} cannot be loaded: it has graphs within graphs, more than {_MAX_DEPTH} deep") from error
+    except _TooLarge as error:
+        raise ModelError(f"{path.name} cannot be loaded: it has more than {_MAX_FIELDS} parts besides its weights") from error
     except (ValueError, IndexError, struct.error) as error:
         raise ModelError(
             f"{path.name} cannot be loaded: it is no protobuf, or a torn one", "Is it a whole ONNX file?"
@@ -72,10 +78,16 @@ class _TooDeep(Exception):
     pass
 
 
+class _TooLarge(Exception):
+    pass
+
+
 class _Reader:
     def __init__(self, content: mmap.mmap) -> None:
         self._content = content
         self._external: set[str] = set()
+        self._count = 0  # of fields
+        self._numbers_read = 0
 
     def facts(self) -> OnnxFacts:
         main = _Graph()
@@ -88,7 +100,7 @@ class _Reader:
                     if inner == 7:
                         self._read_node(part, function, 0)
         unranked = {name for named in (main.inputs, main.outputs) for name, shaped in named.items() if not shaped}
-        return OnnxFacts(unranked, _quantized(main), self._external)
+        return OnnxFacts(unranked, self._quantized(main), self._external)
 
     def _read_graph(self, span: Span, graph: _Graph, depth: int) -> None:
         if depth > _MAX_DEPTH:
@@ -115,7 +127,8 @@ class _Reader:
                 node.op = self._text(part)
             elif number == 5:
                 self._read_attribute(part, node, graph, depth)
-        graph.nodes.append(node)
+        if node.op in _QUANTIZING:
+            graph.nodes.append(node)
 
     def _read_attribute(self, span: Span, node: _Node, graph: _Graph, depth: int) -> None:
         name, value = "", 0
@@ -153,8 +166,8 @@ class _Reader:
                 entry = {inner: self._text(piece) for inner, _, piece in self._fields(part)}
                 if entry.get(1) == "location":
                     self._external.add(entry.get(2, ""))
-        if kind in _FORMATS and size <= _MAX_SMALL:
-            graph.small[name] = self._numbers(span, kind)
+        if kind in _FORMATS and size <= _MAX_SMALL and len(graph.small) < _MAX_KNOWN:
+            graph.small[name] = (span, kind)
 
     def _numbers(self, span: Span, kind: int) -> list[float]:
         """A small tensor's elements, however they are written: raw, packed, or one field each."""
@@ -168,6 +181,39 @@ class _Reader:
                 numbers += struct.unpack(f"<{len(content) // 4}f", content)
             elif number == 5:
                 numbers += map(_signed, self._varints((start, end))) if end > start else [_signed(integer)]
+        return numbers
+
+    def _quantized(self, graph: _Graph) -> dict[str, Quantization]:
+        found: dict[str, Quantization] = {}
+        for node in graph.nodes:
+            if node.blocked or not 2 <= len(node.inputs) <= 3 or not node.outputs:
+                continue
+            if node.op == "DequantizeLinear" and node.inputs[0] in graph.inputs:
+                name = node.inputs[0]
+            elif node.op == "QuantizeLinear" and node.outputs[0] in graph.outputs:
+                name = node.outputs[0]
+            else:
+                continue
+            if quantization := self._parameters(graph, node):
+                found[name] = quantization
+        return found
+
+    def _parameters(self, graph: _Graph, node: _Node) -> Quantization | None:
+        scale = tuple(self._known(graph, node.inputs[1]))
+        named = node.inputs[2] if len(node.inputs) == 3 else ""
+        points = tuple(int(point) for point in self._known(graph, named)) if named else (0,) * len(scale)
+        if not scale or len(points) != len(scale) or not all(0 < one < float("inf") for one in scale):
+            return None
+        return Quantization(scale, points, node.axis if len(scale) > 1 else 0)
+
+    def _known(self, graph: _Graph, name: str) -> list[float]:
+        """The elements of a small tensor; empty where it is none."""
+        if name not in graph.small:
+            return []
+        numbers = self._numbers(*graph.small[name])
+        self._numbers_read += len(numbers)
+        if self._numbers_read > _MAX_NUMBERS:
+            raise _TooLarge
         return numbers
 
     def _value_info(self, span: Span) -> tuple[str, bool]:
@@ -206,6 +252,9 @@ class _Reader:
         """Field number, value of a varint (else 0), and where the content is (of a varint nowhere). Raises: ValueError."""
         position, end = span
         while position < end:
+            self._count += 1
+            if self._count > _MAX_FIELDS:
+                raise _TooLarge
             key, position = self._varint(position)
             wire, value, start = key & 7, 0, position
             if wire == _VARINT:
@@ -225,28 +274,3 @@ class _Reader:
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
-
-
-def _quantized(graph: _Graph) -> dict[str, Quantization]:
-    found: dict[str, Quantization] = {}
-    for node in graph.nodes:
-        if node.blocked or not 2 <= len(node.inputs) <= 3 or not node.outputs:
-            continue
-        if node.op == "DequantizeLinear" and node.inputs[0] in graph.inputs:
-            name = node.inputs[0]
-        elif node.op == "QuantizeLinear" and node.outputs[0] in graph.outputs:
-            name = node.outputs[0]
-        else:
-            continue
-        if quantization := _parameters(graph.small, node):
-            found[name] = quantization
-    return found
-
-
-def _parameters(small: Mapping[str, Sequence[float]], node: _Node) -> Quantization | None:
-    scale = tuple(small.get(node.inputs[1], ()))
-    named = node.inputs[2] if len(node.inputs) == 3 else ""
-    points = tuple(int(point) for point in small.get(named, ())) if named else (0,) * len(scale)
-    if not scale or len(points) != len(scale) or not all(0 < one < float("inf") for one in scale):
-        return None
-    return Quantization(scale, points, node.axis if len(scale) > 1 else 0)

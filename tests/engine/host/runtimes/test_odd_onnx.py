@@ -1,5 +1,6 @@
 """Signatures that ONNX files have, and those that are refused with the reason."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,29 @@ def test_two_graphs_are_read_as_one(tmp_path: Path) -> None:
     """As protobuf does: else the second could name weights that the first does not."""
     extra = field(7, field(5, external_tensor("v", (4,), "../weights.bin")))
     assert "outside its folder" in refusal(tmp_path, with_weights("weights.bin") + extra)
+
+
+def _file(folder: Path, inside: bytes) -> Path:
+    path = folder / "odd.onnx"
+    path.write_bytes(field(7, inside))
+    return path
+
+
+def test_what_is_not_needed_of_a_file_takes_no_memory(tmp_path: Path) -> None:
+    weights = field(2, 6) + field(5, b"\x01" * 60_000)  # packed INT32: a number for each byte
+    inside = b"".join(field(5, field(8, f"w{number}") + weights) for number in range(50)) + field(1, b"") * 100_000
+    path = _file(tmp_path, inside)
+    tracemalloc.start()
+    try:
+        read_facts(path)
+        assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_scales_that_many_nodes_share_are_not_read_for_ever(tmp_path: Path) -> None:
+    scale = field(5, field(8, "s") + field(2, 1) + field(9, b"\0\0\x80\x3f" * 16_000))
+    nodes = [field(1, "x") + field(1, "s") + field(2, "y") + field(4, "DequantizeLinear")] * 1000
+    path = _file(tmp_path, scale + field(11, field(1, "x")) + b"".join(field(1, one) for one in nodes))
+    with pytest.raises(ModelError, match="parts"):
+        read_facts(path)
