@@ -71,7 +71,12 @@ def _of_missing(key: str, section: str, tables: Mapping[str, tuple[Any, ...]], d
     strange = [name for name in written if name not in known] if isinstance(written, dict) and section else []
     if meant := next((name for name in strange if _near(name, [key])), None):
         return f"Did you mean {key!r} where it says {meant[:_MAX_LENGTH]!r}?"
-    return f'Write {key} = "…", one of {", ".join(_tags(structs))}' if key in _tag_field(structs) else ""
+    if key in _tag_field(structs):
+        return f'Write {key} = "…", one of {", ".join(_tags(structs))}'
+    if section:
+        return f"Write {key} = … below [{section}]"
+    needed = [field.name for struct in tables.get(key, ()) for field in msgspec.structs.fields(struct) if field.required]
+    return f"Write [{key}] with {' and '.join(needed)}" if needed else ""
 
 
 def _of_value(value: str, section: str, key: str, tables: Mapping[str, tuple[Any, ...]]) -> str:

@@ -203,10 +203,6 @@ def test_a_tflite_model_is_quantized_too(tmp_path: Path) -> None:
     words = ("--samples", str(samples), "--min-agreement", "0.7")
     for method in ("dynamic", "static"):
         ran = quantize(tmp_path, sine, "--method", method, *words, "--out", f"{method}/sine-float")
-        assert ran.status == 1
-        assert "there is no folder" in ran.err
-        (tmp_path / method).mkdir()
-        ran = quantize(tmp_path, sine, "--method", method, *words, "--out", f"{method}/sine-float")
         assert ran.status == 0, ran
         assert edge_mcp("models", "check", "--models", str(tmp_path / method)).status == 0
 

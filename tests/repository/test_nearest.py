@@ -43,6 +43,17 @@ def test_the_nearest_right_one_is_named(more: str, said: str) -> None:
     assert wrong.value.hint.startswith(said)
 
 
+def test_what_is_missing_is_said_with_its_place() -> None:
+    for text, said in (
+        ("", "Write [model] with name and version"),
+        (LEAST.partition("[tool]")[0], "Write [tool] with name"),
+        (LEAST.replace('version = "1.0.0"\n', ""), "Write version = … below [model]"),
+    ):
+        with pytest.raises(ManifestError) as wrong:
+            parse(text)
+        assert wrong.value.hint == said
+
+
 def test_a_key_above_the_first_section_is_led_to_its_own() -> None:
     with pytest.raises(ManifestError) as wrong:
         parse("threads = 2\n" + LEAST)

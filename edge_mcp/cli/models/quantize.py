@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -91,10 +92,12 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"the folder {folder} cannot be of {name}", f"Write --out {folder / name}")
     if folder.exists() or folder.is_symlink():
         raise ConfigError(f"{folder} is there already", "Name another folder with --out, or remove it")
-    if not folder.absolute().parent.is_dir():
-        raise ConfigError(f"there is no folder {folder.absolute().parent}", "Make it first")
+    # What is not written leaves no folder behind: the work is done beside the first that is there.
+    beside = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    if not os.access(beside, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} cannot be made: {beside} is not to be written", "Name another folder with --out")
     spec = do(_spec(entry), options.debug)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.absolute().parent) as work:
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=beside) as work:
         staged = Path(work) / name
         candidate = _staged(entry, staged, options.method)
         report = asked(
@@ -109,6 +112,7 @@ def run(options: argparse.Namespace) -> int:
             hint = "Try another --method, or more samples; if that is good enough, lower --min-agreement"
             raise ModelError(f"refused: only {_percent(report['agreement'])} of the {report['measure']} stay the same", hint)
         (staged / MANIFEST_NAME).write_text(_manifest(entry, candidate, staged, options.method, report), "utf-8")
+        folder.parent.mkdir(parents=True, exist_ok=True)
         staged.rename(folder)
     print(f"{folder}: {name} {_bumped(entry.manifest.model.version)}. Use it with: edge-mcp models add {folder}")
     return 0
