@@ -95,7 +95,20 @@ def _number(value: float) -> str:
 
 
 def _items(values: Sequence[Any]) -> str:
-    """The first of a list, nested lists flattened in brackets."""
-    shown = " ".join(f"[{_items(value)}]" if isinstance(value, list) else _cell("", value) for value in values[:_MAX_ITEMS])
+    """The first of a list, nested lists flattened in brackets; of objects as many as there is room for."""
     more = f" … ({len(values)})" if len(values) > _MAX_ITEMS else ""
-    return shown + more
+    if values and all(isinstance(value, dict) for value in values):
+        shown = ", ".join(_object(value) for value in values[:_MAX_ITEMS]) + more
+        return shown if len(shown) <= _MAX_CELL else f"{shown[: _MAX_CELL - 1]}…"
+    return (
+        " ".join(f"[{_items(value)}]" if isinstance(value, list) else _cell("", value) for value in values[:_MAX_ITEMS]) + more
+    )
+
+
+def _object(value: Mapping[str, Any]) -> str:
+    """A label with its score, or keys and values in brackets; what is nested deeper is only counted."""
+    if not value or any(isinstance(item, list | dict) for item in value.values()):
+        return str(len(value))
+    if "label" in value:
+        return " ".join(_cell(key, item) for key, item in value.items())
+    return f"[{', '.join(f'{printable(key)} {_cell(key, item)}' for key, item in value.items())}]"

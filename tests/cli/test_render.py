@@ -66,6 +66,17 @@ def test_a_value_becomes_one_short_line(value: Any, shown: str) -> None:
     assert rendered({"it": value}) == f"it: {shown}"
 
 
+def test_objects_in_a_cell_have_their_labels_or_keys() -> None:
+    classes = [{"label": "Egyptian cat", "score": 0.7818}, {"label": "tiger cat", "score": 0.0882}]
+    assert rendered({"regions": [{"label": "Cat", "classes": classes}]}) == (
+        "label  classes\nCat    Egyptian cat 78.2%, tiger cat 8.8%"
+    )
+    maps = {"dtype": "seq(map(int64,tensor(float)))", "shape": [2], "data": [{"0": 1.0, "1": 0.25}, {"0": 0.5, "1": 0.125}]}
+    assert rendered({"outputs": {"p": maps}}).endswith("2      [0 1, 1 0.25], [0 0.5, 1 0.125]")
+    long = [{"label": "x" * 40, "score": 0.5}] * 9
+    assert rendered({"a": [{"classes": long}]}).splitlines()[1].endswith("x…")
+
+
 def test_a_text_of_several_lines_is_shown_whole_below_the_tables() -> None:
     long = "x" * 100
     result = {"text": f"one\n{long}\x1b[31m", "lines": [{"text": "one", "score": 0.5}], "inference_ms": 2.0}
