@@ -59,6 +59,7 @@ class _Waiting:
     twin: _Twin | None
     tell: Tell | None
     began: float
+    deadline: float
     callers: "list[asyncio.Future[Outcome]]" = field(default_factory=list)
     runs: bool = False
     ended: Outcome | Exception | None = None
@@ -213,7 +214,7 @@ class Batcher:
             return await self._outcome(other)
         self._known(spec)
         self._scheduler.allowed = self._allowed()
-        call.payload = waiting = _Waiting(spec, item, twin, tell, now)
+        call.payload = waiting = _Waiting(spec, item, twin, tell, now, call.deadline)
         if refusal := self._scheduler.admit(now, call):
             raise _busy(refusal)
         if twin is not None:
@@ -302,6 +303,7 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 - a bug must reach the callers, who would wait for ever
             self._fail(batch, error)
         else:
+            self._scheduler.told(self._clock() - min(one.deadline for one in batch))
             besides = max(0.0, self._clock() - began - ran.seconds - HOP_S)
             self.service(spec.key).observe(len(batch), ran.seconds, besides)
             name = spec.manifest.model.name

@@ -15,6 +15,7 @@ from edge_mcp.scheduling.knee import Service
 Why = Literal["deadline", "queue", "memory", "thermal"]
 MAX_QUEUED = 1024
 """Calls that wait at once, of all owners."""
+SHORTER = 0.95
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +69,7 @@ class Scheduler:
         self._waiting: dict[str, int] = {}  # by model
         self._running: dict[int, float] = {}  # lane's ticket -> when it will be done
         self._ticket = 0
+        self._short = 0.0  # seconds by which calls that were taken came late nevertheless
         self._floor = 0.0  # service of the owner that got least: who comes anew begins here
 
     @property
@@ -86,7 +88,7 @@ class Scheduler:
         if queued >= MAX_QUEUED:
             return Refusal("queue", self._drain(now) / 2, queued)
         if len(self._running) >= self.allowed.lanes:
-            late = self._finish(now, call) - (now + self.allowed.slack * (call.deadline - now))
+            late = self._finish(now, call) + self._short - (now + self.allowed.slack * (call.deadline - now))
             if late > 0:
                 return Refusal(self.allowed.why, late, queued)
         owner = self._owners.get(call.owner)
@@ -124,6 +126,13 @@ class Scheduler:
     def finished(self, ticket: int) -> None:
         """A batch has ended, well or not. What it took is told to its `Service`."""
         self._running.pop(ticket, None)
+
+    def told(self, late_s: float) -> None:
+        """A batch is done, `late_s` after the earliest deadline in it: the more, the more room is given to the next calls.
+
+        What the curve does not know of (a processor that is shared, a clock that changes) is made up for within some runs.
+        """
+        self._short = max(self._short * SHORTER, late_s / 2)
 
     def left(self, now: float, ticket: int) -> float:
         """In how many seconds a batch that runs will be done, as far as one can say."""

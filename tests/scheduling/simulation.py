@@ -81,6 +81,7 @@ def simulate(
         elif batch is not None:
             ticket, done, seconds = batch
             decide.finished(ticket)
+            decide.told(now - min(call.deadline for call in done))
             service.observe(len(done), seconds - HOP_S)
             slow = sum(now > call.deadline for call in done)
             late += slow

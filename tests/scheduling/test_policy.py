@@ -102,6 +102,17 @@ def test_a_call_that_would_come_too_late_is_refused_at_once() -> None:
     assert refusal.retry_after_s == pytest.approx(0.5, abs=0.01)
 
 
+def test_after_calls_that_came_late_more_room_is_given_for_a_while() -> None:
+    ready = scheduler(curve=LINEAR, most=1)
+    ready.admit(0, Call("a", 100))
+    run(ready)
+    ready.told(1.0)
+    assert ready.admit(0, Call("a", 2.2)) is not None
+    for _ in range(20):
+        ready.told(-1.0)
+    assert ready.admit(0, Call("a", 2.2)) is None
+
+
 def test_with_an_idle_lane_nothing_is_refused() -> None:
     ready = scheduler(curve=LINEAR)
     assert ready.admit(0, Call("a", 0.1)) is None
