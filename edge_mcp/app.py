@@ -36,6 +36,8 @@ from edge_mcp.scheduling.batcher import Batcher
 from edge_mcp.scheduling.curves import Curves
 from edge_mcp.server import Server
 from edge_mcp.tools.base import Catalogue
+from edge_mcp.tools.device import NAME as DEVICE_STATUS
+from edge_mcp.tools.device import DeviceTools
 from edge_mcp.tools.functions import FunctionTools
 from edge_mcp.tools.joined import JoinedTools
 from edge_mcp.tools.models import ModelCatalogue
@@ -76,12 +78,12 @@ class Own:
 
 @dataclass(frozen=True, slots=True)
 class _ToolNames:
-    """The names of the models' tools, as they are at the moment."""
+    """The names of the models' tools, as they are at the moment, and of the device's own."""
 
     repository: Repository
 
     def __contains__(self, name: object) -> bool:
-        return any(entry.manifest.tool.name == name for entry in self.repository.store.entries)
+        return name == DEVICE_STATUS or any(entry.manifest.tool.name == name for entry in self.repository.store.entries)
 
 
 class App:
@@ -94,9 +96,10 @@ class App:
         own: Own | None = None,
         info: Implementation = INFO,
         instructions: str = INSTRUCTIONS,
+        load: DeviceLoad | None = None,
     ) -> None:
         measured = Measurements()
-        self._load = DeviceLoad(config.lane_count())
+        self._load = load or DeviceLoad(config.lane_count())
         self._measured = measured
         self._batcher: Batcher | None = None
         self._repository = repository
@@ -124,8 +127,9 @@ class App:
                 measured,
             )
             models = ModelCatalogue(store, self._engine, signatures, measured, sensing, batcher)
-            tools.insert(0, models)
-            resources[:0] = [device, LoadResources(self._load)]
+            loaded = LoadResources(self._load)
+            tools[:0] = [models, DeviceTools(partial(self._told, loaded, batcher))]
+            resources[:0] = [device, loaded]
             asking = DevicePrompts(store, device.text, access.sensors.pictures if access else ())
             prompts.insert(0, asking)
             models.released = repository.released
@@ -194,6 +198,20 @@ class App:
                 connections=self.server.connections,
             )
         )
+
+    def _told(self, load: LoadResources, batcher: Batcher) -> dict[str, Any]:
+        """What the tool `device_status` says."""
+        return {
+            **load.told(),
+            "models": [
+                {"name": model.name, "version": model.version, "memory_mb": model.memory_mb}
+                for engine in self._engine.status()
+                for model in engine.models
+            ],
+            "queued": batcher.queued,
+            "running": batcher.running,
+            "calls": {"answered": self._measured.answered, "failed": self._measured.failed},
+        }
 
     def _adapt(self, change: Change) -> None:
         """The device's state is another one: models stay for another time, and who listens is told."""

@@ -238,7 +238,12 @@ def _complete(value: str, known: Any) -> list[str]:
 
 def test_names_of_the_models_and_of_the_device_are_refused() -> None:
     mine = Server(models=ROOT / "models")
-    for register in (mine.tool("detect_objects"), mine.prompt("check_device"), mine.resource("device://status")):
+    for register in (
+        mine.tool("detect_objects"),
+        mine.tool("device_status"),
+        mine.prompt("check_device"),
+        mine.resource("device://status"),
+    ):
         with pytest.raises(ConfigError, match="already"):
             register(_nothing)
     with pytest.raises(ConfigError, match="already"):

@@ -46,7 +46,9 @@ class Caller:
         return await asyncio.wait_for(future, 20)
 
     async def tools(self) -> list[str]:
-        return [tool["name"] for tool in (await self.ask("tools/list"))["result"]["tools"]]
+        """Of the models."""
+        listed = (await self.ask("tools/list"))["result"]["tools"]
+        return [tool["name"] for tool in listed if tool["name"] != "device_status"]
 
     async def add(self, name: str = "adder") -> float:
         """What the model answers to 0: its version."""

@@ -27,6 +27,7 @@ TOOLS = [
     "detect_wake_word",
     "identify_file",
     "read_text",
+    "device_status",
 ]
 
 
@@ -81,7 +82,7 @@ async def test_tools_say_truly_what_they_are() -> None:
 
 async def test_the_list_is_answered_before_any_engine_is_started() -> None:
     async with serving("--stdio") as served:
-        assert len((await served.ask("tools/list"))["result"]["tools"]) == len(list((ROOT / "models").glob("*/model.toml")))
+        assert len((await served.ask("tools/list"))["result"]["tools"]) == len(TOOLS)
         assert served.engine_pid() is None
         await served.call("detect_language", text="hello there, how are you?")
         assert served.engine_pid() is not None
@@ -144,7 +145,7 @@ async def test_a_bare_model_file_is_a_tensor_tool(tmp_path: Path) -> None:
     )
     async with Client(server) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert sorted(tools) == ["mlp_int8", "sine_float"]
+        assert sorted(tools) == ["device_status", "mlp_int8", "sine_float"]
         [x] = tools["sine_float"].input_schema["required"]
         listed = structured(await client.call_tool("sine_float", {x: [[0.5], [1.5]]}))["outputs"]
         [output] = listed.values()
@@ -155,5 +156,5 @@ async def test_a_bare_model_file_is_a_tensor_tool(tmp_path: Path) -> None:
         [output] = structured(await client.call_tool("sine_float", {x: typed}))["outputs"].values()
         assert len(base64.b64decode(output["data"])) == 8
     async with serving("--stdio", "--models", str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache")) as served:
-        assert len((await served.ask("tools/list"))["result"]["tools"]) == 2
+        assert len((await served.ask("tools/list"))["result"]["tools"]) == 3
         assert served.engine_pid() is None, "a known signature needs no engine"

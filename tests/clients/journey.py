@@ -21,6 +21,7 @@ TOOLS = [
     "detect_wake_word",
     "identify_file",
     "read_text",
+    "device_status",
 ]
 
 

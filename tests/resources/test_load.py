@@ -1,17 +1,22 @@
 """`device://load`, as a client reads it."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from edge_mcp.app import App
+from edge_mcp.config import Config
 from edge_mcp.load.device import DeviceLoad
 from edge_mcp.load.monitor import Monitor
+from edge_mcp.repository.live import Repository
 from edge_mcp.resources.load import LOAD, LoadResources
-from tests.load.test_monitor import BOARDS, Clock
-from tests.processes import serving
+from tests.load.test_monitor import BOARDS, Clock, copied
+from tests.processes import ROOT, serving
+from tests.talk import LEGACY, MODERN, talking
 
 
 def told(board: str) -> dict[str, Any]:
@@ -41,3 +46,40 @@ async def test_it_is_read_over_mcp_and_starts_no_engine(tmp_path: Path) -> None:
         load = json.loads(contents["text"])
         assert load["signals"]["memory"]["total_mb"] > 0
         assert served.engine_pid() is None
+
+
+@pytest.mark.parametrize("version", [LEGACY, MODERN])
+async def test_who_listens_hears_of_each_change_of_state(
+    version: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, clock = copied("x86", tmp_path), Clock()
+    app = App(Config(), Repository((ROOT / "models",)), load=DeviceLoad(2, Monitor(root, clock), clock))
+
+    async def state() -> str:
+        (contents,) = (await other.ask("resources/read", uri=LOAD))["contents"]
+        return str(json.loads(contents["text"])["state"])
+
+    def updates() -> list[str]:
+        return [one["params"]["uri"] for one in talk.heard if one.get("method") == "notifications/resources/updated"]
+
+    async with talking(app.server.serve, version) as talk, talking(app.server.serve, version) as other:
+        if version == LEGACY:
+            await talk.ask("resources/subscribe", uri=LOAD)
+        else:
+            await talk.begin("subscriptions/listen", notifications={"resourceSubscriptions": [LOAD]})
+            await talk.notified("notifications/subscriptions/acknowledged")
+        assert await state() == "NOMINAL"
+        for zone in (0, 1):
+            (root / f"sys/class/thermal/thermal_zone{zone}/temp").write_text("84000\n")
+        assert await state() == "NOMINAL"  # measured less than a second ago
+        assert updates() == []
+        clock.now += 1
+        with caplog.at_level(logging.WARNING):
+            assert await state() == "CRITICAL"
+        await talk.hears(lambda one: one.get("method") == "notifications/resources/updated")
+        assert updates() == [LOAD]
+        assert [line for line in caplog.messages if "CRITICAL" in line] == ["the device is CRITICAL (was NOMINAL): 84 °C"]
+        clock.now += 1
+        assert await state() == "CRITICAL"
+        assert updates() == [LOAD]
+    await app.close()
