@@ -137,10 +137,13 @@ def test_versions_side_by_side(own: Path, tmp_path: Path) -> None:
     for version in ("1.0.0", "2.0.0"):
         assert models(own, "add", str(numbered(tmp_path / version, version))).status == 0
     refused = models(own, "add", str(numbered(tmp_path / "old", "1.5.0"))).failed()
-    assert refused.startswith(
-        "language-detector 1.5.0 is below 2.0.0, which was active already. If you mean it: edge-mcp models use"
+    assert refused == (
+        "language-detector 1.5.0 is below 2.0.0, which was active already. If you mean it, say so with --allow-downgrade"
     )
-    assert models(own, "use", "detect_language", "1.0.0").failed().startswith("language-detector 1.0.0 is below 2.0.0")
+    assert models(own, "use", "detect_language", "1.0.0").failed() == (
+        "language-detector 1.0.0 is below 2.0.0, which was active already. "
+        "If you mean it: edge-mcp models use language-detector 1.0.0 --allow-downgrade"
+    )
     used = models(own, "use", "detect_language", "1.0.0", "--allow-downgrade")
     assert used.out == f"using language-detector 1.0.0 in {own}: the tool detect_language\n"
     (model,) = listed(own)

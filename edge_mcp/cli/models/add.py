@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edge_mcp.cli.models.kept import say, take_in, target
+from edge_mcp.cli.models.kept import bring_in, say, target
 from edge_mcp.cli.options import Parser
 from edge_mcp.config import load
 from edge_mcp.errors import ConfigError, ManifestError, ModelError
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     with versions.workspace() as work:
         staged = _staged(options, versions, work)
     _check_digest(staged, options.sha256.lower())
-    entry = take_in(config, versions, staged, options.allow_downgrade, options.debug)
+    entry = bring_in(config, versions, staged, options.allow_downgrade, options.debug)
     say(entry, "added", versions.repository)
     return 0
 

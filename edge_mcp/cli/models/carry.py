@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from edge_mcp.cli.models.kept import say, take_in, target, tell
+from edge_mcp.cli.models.kept import bring_in, say, target, tell
 from edge_mcp.cli.models.named import named
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable
@@ -102,4 +102,4 @@ def _import_one(name: str, index: Index, work: Path, versions: Versions, config:
     bare_file = index.models[name].bare_file
     path = work / name / bare_file if bare_file else work / name
     staged = versions.stage(Dropped(name, path, "", bool(bare_file)))
-    say(take_in(config, versions, staged, options.allow_downgrade, options.debug), "added", versions.repository)
+    say(bring_in(config, versions, staged, options.allow_downgrade, options.debug), "added", versions.repository)

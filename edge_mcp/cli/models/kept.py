@@ -10,7 +10,7 @@ from edge_mcp.config import Config, data_folder
 from edge_mcp.errors import ConfigError, EngineError, ModelError
 from edge_mcp.repository.entry import Entry
 from edge_mcp.repository.store import look
-from edge_mcp.repository.versions import Staged, Versions
+from edge_mcp.repository.versions import DowngradeError, Staged, Versions
 
 
 def target(config: Config) -> Versions:
@@ -75,6 +75,14 @@ def take_in(config: Config, versions: Versions, staged: Staged, allow_downgrade:
         return versions.commit(staged, allow_downgrade)
     finally:
         staged.discard()
+
+
+def bring_in(config: Config, versions: Versions, staged: Staged, allow_downgrade: bool, debug: bool) -> Entry:
+    """As `take_in`, of what comes from elsewhere: `models use` would not find it. Raises: EdgeError."""
+    try:
+        return take_in(config, versions, staged, allow_downgrade, debug)
+    except DowngradeError as error:
+        raise ModelError(error.message, "If you mean it, say so with --allow-downgrade") from error
 
 
 def say(entry: Entry, what: str, folder: Path) -> None:
