@@ -127,9 +127,9 @@ class App:
                 measured,
             )
             models = ModelCatalogue(store, self._engine, signatures, measured, sensing, batcher)
-            loaded = LoadResources(self._load)
-            tools[:0] = [models, DeviceTools(partial(self._told, loaded, batcher))]
-            resources[:0] = [device, loaded]
+            load_told = LoadResources(self._load, work=lambda: (batcher.queued, batcher.running))
+            tools[:0] = [models, DeviceTools(partial(self._told, load_told))]
+            resources[:0] = [device, load_told]
             asking = DevicePrompts(store, device.text, access.sensors.pictures if access else ())
             prompts.insert(0, asking)
             models.released = repository.released
@@ -199,7 +199,7 @@ class App:
             )
         )
 
-    def _told(self, load: LoadResources, batcher: Batcher) -> dict[str, Any]:
+    def _told(self, load: LoadResources) -> dict[str, Any]:
         """What the tool `device_status` says."""
         return {
             **load.told(),
@@ -208,8 +208,6 @@ class App:
                 for engine in self._engine.status()
                 for model in engine.models
             ],
-            "queued": batcher.queued,
-            "running": batcher.running,
             "calls": {"answered": self._measured.answered, "failed": self._measured.failed},
         }
 

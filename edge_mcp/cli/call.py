@@ -97,32 +97,14 @@ async def _answer(options: argparse.Namespace, values: dict[str, Given]) -> Tool
 
 async def _connect(options: argparse.Namespace, screen: "_Screen") -> Connection:
     if options.url is not None:
-        from edge_mcp.client.websocket import WebSocketServer
+        from edge_mcp.cli.remote import connected
 
         screen.progress(0, None, "connecting")
-        return await WebSocketServer.connect(options.url, token=_token(options.token_file, options.url))
+        return await connected(options.url, options.token_file)
     from edge_mcp.client.stdio import StdioServer
 
     screen.progress(0, None, "starting")
     return await StdioServer.start(_server_command(options), screen.log, _server_environment())
-
-
-def _token(file: str, url: str) -> str:
-    """The token to show. This device's own is for servers on this device: nobody else gets to see it."""
-    from edge_mcp import tokens
-
-    if file or tokens.VARIABLE in os.environ or _host(url) in ("localhost", "127.0.0.1", "::1"):
-        return tokens.find(file)
-    return ""
-
-
-def _host(url: str) -> str:
-    from urllib.parse import urlsplit
-
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
 
 
 def _server_command(options: argparse.Namespace) -> list[str]:

@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "serve the models as MCP tools, over stdio, HTTP or WebSockets",
     "call": "call a tool, here or on another server, and show what it answers",
     "models": "look after the models: list, show, add, use …",
+    "top": "watch a running server: its load, models and queue",
     "doctor": "look at this device: what may be wrong, and what to do",
     "token": "make the token that peers on the network have to show",
 }

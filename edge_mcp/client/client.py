@@ -49,6 +49,14 @@ class _ToolList(msgspec.Struct):
     nextCursor: str | None = None
 
 
+class _Contents(msgspec.Struct):
+    text: str = ""
+
+
+class _Read(msgspec.Struct):
+    contents: list[_Contents]
+
+
 class Client:
     """One conversation with a server, for the length of an `async with`, which opens and closes the connection.
 
@@ -114,6 +122,13 @@ class Client:
         """
         params = {"name": name, "arguments": arguments}
         return _decoded(await self._request("tools/call", params, on_progress), ToolResult, "tools/call")
+
+    async def read_resource(self, uri: str) -> str:
+        """A resource's text; the first one's where there are several. Raises: CallError, ConnectionClosed."""
+        read = _decoded(await self._request("resources/read", {"uri": uri}), _Read, "resources/read")
+        if not read.contents:
+            raise CallError(f"the server's {uri} is empty")
+        return read.contents[0].text
 
     async def _open(self) -> None:
         """Agree on a revision: modern where the server knows it, else the one it answers `initialize` with."""

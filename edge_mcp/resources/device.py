@@ -11,7 +11,7 @@ import edge_mcp
 from edge_mcp.context import Context
 from edge_mcp.engine.status import EngineStatus
 from edge_mcp.errors import EdgeError
-from edge_mcp.measurements import Measurements
+from edge_mcp.measurements import Counters, Measurements
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Entry, Store
 from edge_mcp.resources import probe
@@ -129,6 +129,8 @@ class DeviceResources:
                     "version": entry.manifest.model.version,
                     "tool": entry.manifest.tool.name,
                     "loaded": name in loaded,
+                    "calls": self._calls(name),
+                    "inference_ms": _ms(self._measured.run_s(name)),
                 }
                 for name, entry in self._entries.items()
             ],
@@ -141,6 +143,10 @@ class DeviceResources:
             "processors": len(os.sched_getaffinity(0)),
             "cpu_temperature_c": probe.cpu_temperature_c(),
         }
+
+    def _calls(self, name: str) -> dict[str, int]:
+        counters = self._measured.models.get(name, Counters())
+        return {"answered": counters.success, "failed": counters.failure}
 
 
 _STATUS_SAYS = (

@@ -23,8 +23,15 @@ _SAYS = (
 class LoadResources:
     """See resources.base.Resources."""
 
-    def __init__(self, device: DeviceLoad, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        device: DeviceLoad,
+        clock: Callable[[], float] = time.monotonic,
+        work: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        """`work` says how many calls wait, and how many batches run."""
         self._device = device
+        self._work = work
         self._clock = clock
 
     async def resources(self) -> Sequence[ResourceDefinition]:
@@ -49,11 +56,14 @@ class LoadResources:
         """The resource as an object."""
         sample = self._device.sample()
         governor = self._device.governor
+        queued, running = self._work()
         return {
             "state": governor.state.name,
             "since_s": round(self._clock() - governor.since) if governor.since else None,
             "why": [{"signal": reason.signal, "text": reason.text} for reason in governor.reasons],
             "budget": governor.budget,
+            "queued": queued,
+            "running": running,
             "signals": _signals(sample.load),
             "absent": sample.absent,
         }

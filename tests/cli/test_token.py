@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edge_mcp.cli import call
+from edge_mcp.cli.remote import token_for
 from tests.cli.command import Ran, edge_mcp
 from tests.processes import serving
 
@@ -98,7 +98,7 @@ async def test_a_call_shows_the_token_to_its_own_device_only(home: dict[str, Any
         assert refused.failed() == f"{served.url} wants another token. Name the file that has it with --token-file"
         named = ("--token-file", str(tmp_path / "edge-mcp/token"))
         assert json.loads((await asyncio.to_thread(edge_mcp, *ask, served.url, *named, **other)).out)["label"] == "de"
-    assert call._token("", "ws://device.local/mcp") == ""
+    assert token_for("", "ws://device.local/mcp") == ""
 
 
 @pytest.mark.parametrize("url", ["ws://[", "nonsense", ""])

@@ -128,6 +128,16 @@ async def test_tools_are_listed_and_called_in_the_modern_era() -> None:
     assert (result.structuredContent, result.isError) == ({"a": [1, "ä"]}, False)
 
 
+async def test_a_resource_is_read() -> None:
+    read = {"result": {"contents": [{"uri": "a://b", "text": "hello"}]}}
+    none = {"result": {"contents": []}}
+    scripted = Scripted(server__discover=DISCOVERED, resources__read=lambda params: read if params["uri"] == "a://b" else none)
+    async with serving(scripted.serve) as connection, Client(connection) as client:
+        assert await client.read_resource("a://b") == "hello"
+        with pytest.raises(CallError, match="c://d is empty"):
+            await client.read_resource("c://d")
+
+
 async def test_a_failing_tool_is_a_result_and_not_an_exception() -> None:
     async with edge() as client:
         result = await client.call_tool("echo", {"fail": True})

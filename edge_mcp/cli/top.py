@@ -1,0 +1,122 @@
+"""`edge-mcp top`: a running server, watched in the terminal."""
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import msgspec
+
+from edge_mcp.cli.arguments import seconds
+from edge_mcp.cli.options import Parser
+from edge_mcp.cli.page import Load, Status, page
+from edge_mcp.cli.remote import connected
+from edge_mcp.client.client import Client
+from edge_mcp.errors import CallError, ConnectionClosed
+
+URL = "ws://127.0.0.1:8765/mcp"
+ANSWER_S = 10.0
+_ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # another screen, no cursor, no wrapping
+_LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+_SIGTERM_STATUS = 143
+
+T = TypeVar("T")
+
+
+def parser() -> Parser:
+    """The command's options."""
+    parser = Parser(
+        "top",
+        "Watch a running server: state and why, signals, budget, memory, models and what waits. Ctrl-C ends it.",
+        "edge-mcp top --url ws://pi.local:8765/mcp --token-file token",
+    )
+    parser.add_argument("--url", metavar="URL", default=URL, help=f"the server, by default {URL}")
+    parser.add_argument("--token-file", metavar="FILE", default="", help="the token that the server asks for")
+    parser.add_argument("--interval", metavar="S", type=seconds, default=2.0, help="seconds between two looks, by default 2")
+    parser.add_argument("--once", action="store_true", help="print one page and end; so it does where output is no terminal")
+    parser.add_debug()
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Watch until Ctrl-C or SIGTERM. Raises: EdgeError."""
+    try:
+        asyncio.run(_watch(options))
+    except asyncio.CancelledError:
+        return _SIGTERM_STATUS
+    return 0
+
+
+async def _watch(options: argparse.Namespace) -> None:
+    """Raises: EdgeError."""
+    async with Client(await connected(options.url, options.token_file)) as client:
+        if options.once or not sys.stdout.isatty():
+            print("\n".join(await _look(client, options.url, False)))
+            return
+        first = await _look(client, options.url, True)
+        task = asyncio.current_task()
+        assert task is not None, "this is one"  # noqa: S101
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        with _other_screen():
+            _draw(first)
+            while True:
+                await asyncio.sleep(options.interval)
+                _draw(await _look(client, options.url, True))
+
+
+async def _look(client: Client, url: str, colours: bool) -> list[str]:
+    """Raises: CallError, ConnectionClosed."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            load = _decoded(await client.read_resource("device://load"), Load)
+            status = _decoded(await client.read_resource("device://status"), Status)
+    except TimeoutError:
+        raise CallError(f"{url} did not answer within {ANSWER_S:g} s") from None
+    except ConnectionClosed:
+        raise
+    except CallError as error:
+        raise CallError(f"{url} does not tell how it is: {error}", "It has to be an edge-mcp that serves models") from error
+    return page(url, load, status, colours)
+
+
+def _decoded(text: str, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CallError(f"it tells something else than expected: {error}") from error
+
+
+@contextmanager
+def _other_screen() -> Iterator[None]:
+    """The terminal is given back as it was, however this ends."""
+    _write(_ENTER)
+    try:
+        yield
+    finally:
+        _write(_LEAVE)
+
+
+def _draw(lines: Sequence[str]) -> None:
+    """Over what is there, without a blank moment; what does not fit is cut."""
+    columns, rows = os.get_terminal_size(sys.stdout.fileno())
+    shown = [_cut(line, columns) + "\x1b[K" for line in lines[:rows]] if columns and rows else list(lines)
+    _write("\x1b[H" + "\n".join(shown) + "\x1b[J")
+
+
+def _cut(line: str, columns: int) -> str:
+    """The first characters of a line; what colours it takes no place."""
+    if len(_STYLE.sub("", line)) <= columns:
+        return line
+    styles = sum(len(style) for style in _STYLE.findall(line))
+    return line[: columns + styles - 1] + "…"
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
