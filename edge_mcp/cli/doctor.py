@@ -7,8 +7,9 @@ import msgspec
 
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable
-from edge_mcp.config import data_folder
+from edge_mcp.config import data_folder, load
 from edge_mcp.load.doctor import Device, Finding, examine
+from edge_mcp.sensors.settings import sensors_of
 
 _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
@@ -16,14 +17,16 @@ _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 def parser() -> Parser:
     """The command's options."""
     parser = Parser("doctor", "Look at the device: what may be wrong, what it costs, and what to do.", "edge-mcp doctor --json")
+    parser.add_config()
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_debug()
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
-    """Examine this device; 1 when there is a problem."""
-    findings = examine(Device.here(data_folder()))
+    """Examine this device, and the sensors of its settings; 1 when there is a problem. Raises: ConfigError."""
+    sensors = sensors_of(load(options.config, {}).sensors)
+    findings = examine(Device.here(data_folder()), sensors)
     if options.json:
         sys.stdout.write(msgspec.json.encode(findings).decode() + "\n")
     else:

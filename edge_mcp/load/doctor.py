@@ -13,6 +13,7 @@ from typing import Literal
 from edge_mcp.load import signals
 from edge_mcp.load.monitor import Monitor
 from edge_mcp.load.signals import FREQUENCY_CAPPED, SOFT_LIMIT, THROTTLED, UNDER_VOLTAGE
+from edge_mcp.sensors.settings import Sensor
 
 Level = Literal["ok", "note", "problem"]
 PACKAGES = {
@@ -22,6 +23,18 @@ PACKAGES = {
     "pillow": "pictures",
     "soundfile": "sounds",
 }
+_READERS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "camera": (
+        ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
+        "install the extra camera, or pip install opencv-python-headless",
+    ),
+    "microphone": (("sounddevice",), "install the extra microphone, or pip install sounddevice; and apt install libportaudio2"),
+    "picamera2": (
+        ("picamera2",),
+        "apt install python3-picamera2, and make edge-mcp's environment with --system-site-packages",
+    ),
+}
+"""Kinds of sensors that need an optional package: its names, and how it comes."""
 _COMMAND_LINE = "/boot/firmware/cmdline.txt"
 _NEEDED = {"aarch64": {"asimd"}, "x86_64": {"sse4_1", "ssse3"}}
 """Features without which the runtimes' builds end in an illegal instruction."""
@@ -76,7 +89,7 @@ class Device:
             return None
 
 
-def examine(device: Device, sensors: Mapping[str, str] | None = None) -> list[Finding]:
+def examine(device: Device, sensors: Mapping[str, Sensor] | None = None) -> list[Finding]:
     """Look at everything; what this device does not tell is left out, or said to be absent where that costs something."""
     return [
         *_userland(device),
@@ -90,7 +103,7 @@ def examine(device: Device, sensors: Mapping[str, str] | None = None) -> list[Fi
         *_memory(device),
         *_disk(device),
         *_clock(device),
-        *_cameras(device, sensors or {}),
+        *_sensors(device, sensors or {}),
     ]
 
 
@@ -264,22 +277,19 @@ def _clock(device: Device) -> Iterator[Finding]:
         yield Finding("clock", "ok", time.strftime("%Y-%m-%d", time.gmtime(device.now)))
 
 
-def _cameras(device: Device, sensors: Mapping[str, str]) -> Iterator[Finding]:
-    for name, url in sensors.items():
-        kind, _, place = url.partition(":")
-        path = place.partition("?")[0]
-        if kind not in ("camera", "file", "folder") or not path.startswith("/"):
-            continue
-        if (device.root / path.lstrip("/")).exists():
-            yield Finding(f"sensor {name}", "ok", path)
-        else:
-            yield Finding(
-                f"sensor {name}",
-                "problem",
-                f"{path} is not there",
-                "sensor://" + name + " cannot be read",
-                "connect it, or mend [sensors]",
-            )
+def _sensors(device: Device, sensors: Mapping[str, Sensor]) -> Iterator[Finding]:
+    """What is named but not there: a device, a file, or the package that reads it."""
+    for name, sensor in sensors.items():
+        label, cost = f"sensor {name}", f"{sensor.uri} cannot be read"
+        packages, do = _READERS.get(sensor.kind, ((), ""))
+        path = sensor.target if sensor.kind in ("camera", "file", "folder") and sensor.target.startswith("/") else ""
+        missing = bool(packages) and not any(map(device.installed, packages))
+        if missing:
+            yield Finding(label, "problem", f"{sensor.kind}: needs the package {packages[0]}, which is not installed", cost, do)
+        if path and not (device.root / path.lstrip("/")).exists():
+            yield Finding(label, "problem", f"{path} is not there", cost, "connect it, or mend [sensors]")
+        elif (path or packages) and not missing:
+            yield Finding(label, "ok", path or f"{sensor.kind}:{sensor.target}")
 
 
 def _installed(name: str) -> str | None:

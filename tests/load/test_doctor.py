@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_mcp.load.doctor import Device, Finding, examine
+from edge_mcp.sensors.settings import sensors_of
 from tests.load.test_monitor import BOARDS, copied
 
 NOW = 1_790_000_000.0
@@ -16,7 +17,11 @@ def device(root: Path, machine: str = "aarch64") -> Device:
 
 
 def found(device: Device, name: str) -> Finding:
-    return next(finding for finding in examine(device) if finding.name == name)
+    return found_of(examine(device), name)
+
+
+def found_of(findings: list[Finding], name: str) -> Finding:
+    return next(finding for finding in findings if finding.name == name)
 
 
 def test_what_is_not_well_says_what_it_costs_and_what_is_to_do() -> None:
@@ -99,11 +104,27 @@ def test_little_memory_is_a_problem(tmp_path: Path) -> None:
 def test_a_sensor_that_is_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/video0").touch()
-    sensors = {"door": "camera:/dev/video0?width=640", "yard": "camera:/dev/video7", "mic": "microphone:"}
+    sensors = sensors_of(
+        ["door=camera:/dev/video0?width=640", "yard=camera:/dev/video7", "mic=microphone:", "last=file:///no.jpg"]
+    )
     levels = {
         finding.name: finding.level for finding in examine(device(tmp_path), sensors) if finding.name.startswith("sensor")
     }
-    assert levels == {"sensor door": "ok", "sensor yard": "problem"}
+    assert levels == {"sensor door": "ok", "sensor yard": "problem", "sensor mic": "ok", "sensor last": "problem"}
+
+
+def test_a_sensor_whose_package_is_missing_says_which(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/video0").touch()
+    sensors = sensors_of(["door=camera:/dev/video0", "mic=microphone:", "eye=picamera2:", "run=command:date"])
+    bare = replace(device(tmp_path), installed=lambda name: None)
+    told = {finding.name: finding for finding in examine(bare, sensors) if finding.name.startswith("sensor")}
+    assert set(told) == {"sensor door", "sensor mic", "sensor eye"}
+    assert told["sensor door"].found == "camera: needs the package opencv-python-headless, which is not installed"
+    assert "extra microphone" in told["sensor mic"].do
+    assert "apt install python3-picamera2" in told["sensor eye"].do
+    other = replace(bare, installed=lambda name: "4.10" if name == "opencv-python" else None)
+    assert found_of(examine(other, sensors), "sensor door").level == "ok"
 
 
 def test_this_device_can_be_examined(tmp_path: Path) -> None:
