@@ -1,6 +1,7 @@
 """Finds the models in the repository's folders; reads manifests and states only, never a model that is known already."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from edge_mcp.config import shipped_models
 from edge_mcp.errors import EdgeError, ManifestError
 from edge_mcp.repository.entry import Entry, children, derived, in_place, kind
+from edge_mcp.repository.manifest import MANIFEST_NAME, SUFFIXES
 from edge_mcp.repository.sources import fingerprint
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def look(folders: Iterable[Path]) -> Store:
             for source in versions.candidates():
                 if source.name not in known:
                     _add(source.path, folder, entries, problems)
-        parts.append((entries, problems))
+        parts.append((entries, [*problems, *_overlooked(folder)]))
     return merged(parts, folders)
 
 
@@ -73,7 +75,7 @@ def lying(folders: Iterable[Path]) -> Store:
             problems = [problem for problem in problems if problem not in refused]
             for source in changed.values():
                 _add(source.path, folder, entries, problems)
-        parts.append((entries, problems))
+        parts.append((entries, [*problems, *_overlooked(folder)]))
     return merged(parts, folders)
 
 
@@ -89,9 +91,13 @@ def merged(parts: Iterable[Found], folders: tuple[Path, ...]) -> Store:
             twin = models.get(name)
             if twin and twin.repository != entry.repository:
                 continue
-            if twin := twin or tools.get(tool):
+            if twin:
                 place = entry.file if entry.bare else entry.folder
                 problems.append(f"{place}: left out, because {twin.file} has the same name. Rename one of them")
+                continue
+            if twin := tools.get(tool):
+                other = twin.manifest.model.name
+                problems.append(f"{name}: left out, because {other} has the tool {tool} already. Give one another tool.name")
                 continue
             models[name] = tools[tool] = entry
     return Store(tuple(tools[name] for name in sorted(tools)), tuple(problems), folders)
@@ -107,6 +113,27 @@ def found(folder: Path, adopt: bool = True) -> Found:
     for path in children(folder):
         _add(path, folder, entries, problems)
     return entries, problems
+
+
+def _overlooked(folder: Path) -> Iterator[str]:
+    """What lies in a folder of models and looks as if it should be one."""
+    if os.path.lexists(folder / MANIFEST_NAME):
+        yield f"{folder} has a model.toml, and is no folder of models but a model. Name the folder that it lies in"
+    for path in children(folder):
+        if path.suffix not in SUFFIXES and path.suffix.lower() in SUFFIXES:
+            yield f"{path} is overlooked. Write its ending in small letters: {path.suffix.lower()}"
+        elif not os.path.lexists(path / MANIFEST_NAME):
+            file = next((child for child in _readable(path) if child.suffix in SUFFIXES), None)
+            if file is not None:
+                yield f"{path} has no model.toml. Write one with edge-mcp models init {file} --out {path}"
+
+
+def _readable(folder: Path) -> list[Path]:
+    """What is in a folder; nothing if it is none, or not to be read."""
+    try:
+        return children(folder)
+    except ManifestError:
+        return []
 
 
 def _versions(folder: Path) -> "Versions | None":

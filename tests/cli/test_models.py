@@ -122,3 +122,37 @@ def test_a_folder_that_is_not_there_is_one_line() -> None:
 def test_an_unknown_model_is_answered_with_the_nearest() -> None:
     error = edge_mcp("models", "show", "objects-detector", "--models", str(ROOT / "models")).failed()
     assert error.startswith("there is no model 'objects-detector'. Did you mean 'object-detector'? There are: ")
+
+
+def test_what_looks_like_a_model_and_is_none_is_told(tmp_path: Path) -> None:
+    net = FIXTURES / "models" / "mlp_int8.onnx"
+    (tmp_path / "bare-folder").mkdir()
+    shutil.copy(net, tmp_path / "bare-folder")
+    shutil.copy(net, tmp_path / "LOUD.ONNX")
+    file = tmp_path / "bare-folder" / net.name
+    assert edge_mcp("models", "--models", str(tmp_path)).err.splitlines() == [
+        f"edge-mcp: {tmp_path}/LOUD.ONNX is overlooked. Write its ending in small letters: .onnx",
+        f"edge-mcp: {file.parent} has no model.toml. Write one with edge-mcp models init {file} --out {file.parent}",
+        f"edge-mcp: there are no models in {tmp_path}",
+    ]
+    error = edge_mcp("models", "check", "bare-folder", "--models", str(tmp_path)).failed()
+    assert error.startswith(f"bare-folder is left out: {file.parent} has no model.toml.")
+    assert edge_mcp("models", "init", str(file), "--out", str(file.parent)).status == 0
+    assert edge_mcp("models", "check", "bare-folder", "--models", str(tmp_path)).status == 0
+
+
+def test_a_model_is_no_folder_of_models(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "models" / "language-detector", tmp_path / "language-detector")
+    ran = edge_mcp("models", "--models", str(tmp_path / "language-detector"))
+    assert "is no folder of models but a model. Name the folder that it lies in" in ran.err
+
+
+def test_of_two_models_with_one_tool_the_second_says_which_is_the_first(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(ROOT / "models" / "language-detector", tmp_path / name)
+        manifest = tmp_path / name / "model.toml"
+        manifest.write_text(manifest.read_text("utf-8").replace('"language-detector"', f'"{name}"'), "utf-8")
+    error = "second: left out, because first has the tool detect_language already. Give one another tool.name"
+    assert edge_mcp("models", "--models", str(tmp_path)).err == f"edge-mcp: {error}\n"
+    said = edge_mcp("models", "check", "second", "--models", str(tmp_path)).failed()
+    assert said == f"second is left out: {error}"

@@ -58,7 +58,8 @@ def test_of_two_tools_with_one_name_the_first_counts_and_the_other_is_a_problem(
     found = scan([tmp_path / "one", tmp_path / "two"])
     assert [entry.manifest.model.name for entry in found.entries] == ["a"]
     assert len(found.problems) == 2
-    assert all("Rename one of them" in problem for problem in found.problems)
+    assert found.problems[0].endswith("Rename one of them")
+    assert found.problems[1] == "b: left out, because a has the tool tool already. Give one another tool.name"
 
 
 def test_a_wrong_manifest_is_a_problem_and_the_others_are_found(tmp_path: Path) -> None:
