@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from edge_mcp.cli.models.bench import knee_of
 from edge_mcp.cli.models.chart import shapes, svg, tick
 from edge_mcp.cli.models.workshop import painted
 from edge_mcp.engine.curve import Point
@@ -36,6 +37,8 @@ def test_each_size_and_each_number_of_threads_is_measured() -> None:
         assert 0 < point["model_ms"] < point["p50_ms"] <= point["p95_ms"]
         assert point["items_per_s"] > 0
     assert found["sample"] == "the sample in its manifest"
+    assert set(found["knees"]) == {"1", "2"}
+    assert set(found["knees"].values()) <= {1, 4}
 
 
 def test_a_file_of_a_fixed_batch_is_measured_with_one() -> None:
@@ -43,6 +46,7 @@ def test_a_file_of_a_fixed_batch_is_measured_with_one() -> None:
     header, row, *notes = ran.out.splitlines()
     assert header.split() == ["threads", "batch", "runs", "p50_ms", "p95_ms", "model_ms", "items/s"]
     assert row.split()[:2] == ["1", "1"]
+    assert row.endswith("  knee")
     assert any("one after the other" in note for note in notes)
 
 
@@ -85,6 +89,21 @@ def test_the_png_shows_the_same(tmp_path: Path) -> None:
         assert picture.size == (960, 480)
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20) or []}
     assert {(255, 255, 255), (0, 0x72, 0xB2), (0xD5, 0x5E, 0)} <= colours
+
+
+def test_the_knee_is_where_more_buys_little() -> None:
+    points = [Point(1, 9, 1.0, 1, 1.0, 1000), Point(4, 9, 1.6, 2, 1.6, 2500), Point(8, 9, 3.1, 4, 3.1, 2580)]
+    assert knee_of(points) == 4
+    assert knee_of(points[1:]) is None
+    slow_to_decode = [Point(1, 9, 10.0, 10, 1.0, 100), Point(8, 9, 73.0, 80, 1.0, 109)]
+    assert knee_of(slow_to_decode) == 1
+
+
+def test_the_knee_is_marked_in_the_throughput_only() -> None:
+    drawn = shapes("a", "b", CURVES, {1: 8})
+    (word,) = [shape for shape in drawn if shape.get("text") == "knee"]
+    assert word["x"] > 480
+    assert [shape for shape in shapes("a", "b", CURVES) if shape.get("text") == "knee"] == []
 
 
 @pytest.mark.parametrize(("highest", "step"), [(0.0, 2e-7), (0.9, 0.2), (1, 0.2), (12, 5), (99, 20), (530, 200)])

@@ -130,7 +130,7 @@ async def test_tools_are_listed_and_called_in_the_modern_era() -> None:
 
 async def test_a_resource_is_read() -> None:
     read = {"result": {"contents": [{"uri": "a://b", "text": "hello"}]}}
-    none = {"result": {"contents": []}}
+    none: dict[str, Any] = {"result": {"contents": []}}
     scripted = Scripted(server__discover=DISCOVERED, resources__read=lambda params: read if params["uri"] == "a://b" else none)
     async with serving(scripted.serve) as connection, Client(connection) as client:
         assert await client.read_resource("a://b") == "hello"

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from argparse import ArgumentTypeError
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from edge_mcp.errors import ConfigError, ModelError
 from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.manifest import Manifest
 from edge_mcp.repository.store import Entry, lying
+from edge_mcp.scheduling.knee import ENOUGH, Curve
 
 _ONE_BY_ONE = (
     "Not every input and output of the file begins with a batch of any size: calls run one after the other, "
@@ -35,7 +37,7 @@ _ONE_BY_ONE = (
 
 
 class Benched(msgspec.Struct):
-    """What was measured, by threads; `notes` say what was not, and why."""
+    """What was measured, by threads; `notes` say what was not, and why. `knees`: the batch past which more buys little."""
 
     model: str
     version: str
@@ -43,6 +45,7 @@ class Benched(msgspec.Struct):
     device: str
     curves: dict[int, list[Point]]
     notes: list[str]
+    knees: dict[int, int] = {}
 
 
 def parser(action: str) -> Parser:
@@ -94,14 +97,15 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(result)
         return 0
-    print(table([_row(threads, point) for threads, points in result.curves.items() for point in points]))
+    rows = [_row(threads, point, result.knees) for threads, points in result.curves.items() for point in points]
+    print(table(rows))
     for note in [f"measured with {result.sample}, on {result.device}", *result.notes]:
         print(printable(note))
     return 0
 
 
-def _row(threads: int, point: Point) -> dict[str, Any]:
-    row = {"threads": threads, **msgspec.structs.asdict(point)}
+def _row(threads: int, point: Point, knees: Mapping[int, int]) -> dict[str, Any]:
+    row = {"threads": threads, **msgspec.structs.asdict(point), "": "knee" if knees.get(threads) == point.batch else ""}
     return {name.replace("_per_s", "/s"): value for name, value in row.items()}
 
 
@@ -115,11 +119,30 @@ async def _bench(entry: Entry, options: argparse.Namespace) -> Benched:
             spec = await spec_of(engine, entry, threads)
             arguments, result.sample = await _sample(engine, entry, spec, signature)
             result.curves[threads] = await measure(partial(_run, engine, spec, arguments), sizes, options.seconds)
+            if (knee := knee_of(result.curves[threads])) is not None:
+                result.knees[threads] = knee
             if sys.stderr.isatty() and not options.json:
                 print(f"measured with {threads} threads", file=sys.stderr)
+    result.notes.append(_about(result.knees))
     if max(result.curves) > len(os.sched_getaffinity(0)):
         result.notes.append("There are fewer processors than threads.")
     return result
+
+
+def knee_of(points: Sequence[Point]) -> int | None:
+    """The batch past which more buys little, as the server's batcher finds it; None where no batch of one was measured."""
+    seconds = {point.batch: point.model_ms / 1000 for point in points if point.model_ms > 0}
+    if 1 not in seconds:
+        return None
+    largest = max(points, key=lambda point: point.batch)
+    each_s = max(0.0, largest.p50_ms - largest.model_ms) / 1000 / largest.batch
+    return Curve(seconds).knee(each_s)
+
+
+def _about(knees: Mapping[int, int]) -> str:
+    if not knees:
+        return "The knee is not known: no batch of 1 was measured."
+    return f"The knee is the smallest batch with {ENOUGH:.0%} of the best throughput, of those measured: more buys little."
 
 
 async def _sample(engine: EngineClient, entry: Entry, spec: ModelSpec, signature: Signature) -> tuple[bytes, str]:
@@ -171,7 +194,8 @@ def _device() -> str:
 
 def _draw(result: Benched, out: Path) -> None:
     """Write the plot. Raises: ConfigError, EngineError."""
-    drawn = shapes(f"{result.model} {result.version}", f"{result.device}, measured with {result.sample}", result.curves)
+    subtitle = f"{result.device}, measured with {result.sample}"
+    drawn = shapes(f"{result.model} {result.version}", subtitle, result.curves, result.knees)
     try:
         out.write_bytes(svg(drawn).encode() if out.suffix == ".svg" else painted(drawn))
     except OSError as error:

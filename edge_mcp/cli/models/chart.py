@@ -19,15 +19,16 @@ Shape = dict[str, Any]
 """`line` (points, colour, dashed), `dot` (x, y, colour) or `text` (x, y, text, anchor, size, turned)."""
 
 
-def shapes(title: str, subtitle: str, curves: Curves) -> list[Shape]:
-    """The whole picture, `WIDTH` by `HEIGHT` pixels."""
+def shapes(title: str, subtitle: str, curves: Curves, knees: Mapping[int, int] | None = None) -> list[Shape]:
+    """The whole picture, `WIDTH` by `HEIGHT` pixels; `knees` are batch sizes that are marked, by threads."""
     drawn = [_text(WIDTH / 2, 28, title, "middle", 18), _text(WIDTH / 2, 48, subtitle, "middle", 12)]
     sizes = sorted({point.batch for points in curves.values() for point in points})
     latencies = [[(point.batch, point.p50_ms) for point in points] for points in curves.values()]
     slowest = [[(point.batch, point.p95_ms) for point in points] for points in curves.values()]
     rates = [[(point.batch, point.items_per_s) for point in points] for points in curves.values()]
-    drawn += _panel(_LEFT, "latency of a batch (ms)", sizes, latencies, slowest)
-    drawn += _panel(_LEFT + _PANEL_WIDTH + _GAP, "throughput (items/s)", sizes, rates, [])
+    marked = [(knees or {}).get(threads) for threads in curves]
+    drawn += _panel(_LEFT, "latency of a batch (ms)", sizes, latencies, slowest, [])
+    drawn += _panel(_LEFT + _PANEL_WIDTH + _GAP, "throughput (items/s)", sizes, rates, [], marked)
     return drawn + _legend(list(curves))
 
 
@@ -43,7 +44,14 @@ def svg(drawn: Sequence[Shape]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _panel(left: float, label: str, sizes: Sequence[int], solid: Sequence[Any], dashed: Sequence[Any]) -> list[Shape]:
+def _panel(
+    left: float,
+    label: str,
+    sizes: Sequence[int],
+    solid: Sequence[Any],
+    dashed: Sequence[Any],
+    marked: Sequence[int | None],
+) -> list[Shape]:
     bottom = _TOP + _PANEL_HEIGHT
     step = tick(max(value for line in [*solid, *dashed] for _, value in line))
     highest = step * math.ceil(max(value for line in [*solid, *dashed] for _, value in line) / step)
@@ -67,7 +75,15 @@ def _panel(left: float, label: str, sizes: Sequence[int], solid: Sequence[Any], 
             points = [place(point) for point in line]
             drawn.append(_line(points, colour, is_dashed, 2))
             drawn += [{"shape": "dot", "x": x, "y": y, "colour": colour} for x, y in points]
+    for index, (line, knee) in enumerate(zip(solid, marked, strict=False)):
+        drawn += _knee([place(point) for point in line if point[0] == knee], bottom, _COLOURS[index % len(_COLOURS)])
     return drawn
+
+
+def _knee(at: Sequence[tuple[float, float]], bottom: float, colour: str) -> list[Shape]:
+    """From the knee down to its batch size, with the word above."""
+    marks = [[_line([(x, y), (x, bottom)], colour, True, 1), _text(x, y - 10, "knee", "middle", 12)] for x, y in at]
+    return [shape for mark in marks for shape in mark]
 
 
 def _legend(threads: Sequence[int]) -> list[Shape]:
