@@ -52,21 +52,23 @@ def test_the_engine_serves_every_model_without_an_event_loop() -> None:
 import base64, json, sys
 from pathlib import Path
 from edge_mcp.engine.host import __main__
-from edge_mcp.engine.host.served import ServedModel
+from edge_mcp.engine.host.residency import Residency
 from edge_mcp.engine.messages import Item, ModelSpec
 from edge_mcp.repository.store import scan
 from edge_mcp.tools.arguments import input_schema
 for entry in scan([Path({str(ROOT / "models")!r})]).entries:
-    name = entry.manifest.model.name
-    model = ServedModel.load(ModelSpec(name, str(entry.folder), entry.manifest, input_schema(entry.manifest, None)))
-    kind = next(iter(input_schema(entry.manifest, None)["properties"]))
-    value = "hello world, how are you" if kind == "text" else sys.argv[1]
-    [outcome], _ = model.run([Item(json.dumps({{kind: value}}).encode())], lambda stage: None)
+    residency, schema = Residency(), input_schema(entry.manifest, None)
+    residency.load(ModelSpec(entry.key, str(entry.folder), entry.manifest, schema))
+    kind = next(iter(schema["properties"]))
+    value = {{"text": "hello world, how are you", "audio": sys.argv[2]}}.get(kind, sys.argv[1])
+    with residency.using(entry.key) as model:
+        [outcome], _ = model.run([Item(json.dumps({{kind: value}}).encode())], lambda stage: None)
     assert outcome.structured, outcome.error
 print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
 """
-    image = base64.b64encode((ROOT / "tests/fixtures/page.png").read_bytes()).decode()
-    done = subprocess.run([sys.executable, "-c", script, image], capture_output=True, timeout=60, cwd=ROOT, check=False)
+    files = [ROOT / "tests/fixtures/page.png", ROOT / "tests/fixtures/sounds/goforward.wav"]
+    given = [base64.b64encode(file.read_bytes()).decode() for file in files]
+    done = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr.decode()
     loaded = json.loads(done.stdout)
     assert not set(SERVER_ONLY) & set(loaded)
@@ -144,8 +146,8 @@ async def test_a_peer_that_leaves_takes_its_calls_along_and_nobody_elses() -> No
 async def test_a_cancelled_call_is_never_answered() -> None:
     async with serving("--stdio", "--lanes", "1") as served:
         await served.call("detect_objects", image=CAT)
-        for number in (10, 11, 12):
-            await served.write(request(number, image=CAT) + b"\n")
+        for number in (10, 11, 12):  # no two alike: those would be computed once
+            await served.write(request(number, image=CAT, threshold=number / 100) + b"\n")
         cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 11}}
         await served.write(json.dumps(cancel).encode() + b"\n")
         assert [(await served.read())["id"] for _ in range(2)] == [10, 12]
