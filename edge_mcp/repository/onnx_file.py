@@ -8,6 +8,7 @@ from typing import BinaryIO
 from edge_mcp.errors import ModelError
 
 MAX_FIELDS = 4_000_000
+MAX_SIZE = 2**31
 MAX_DEPTH = 40
 MAX_NAME = 4096
 MAX_FILES = 256
@@ -58,6 +59,8 @@ def external_files(path: Path, strict: bool = True) -> set[str]:
 def _locations(path: Path) -> set[str]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
+        if os.fstat(descriptor).st_size > MAX_SIZE:
+            raise _Malformed("it is larger than 2 GiB, which no protobuf can be")
         if not _has_word(file):
             return set()
         found: set[str] = set()

@@ -1,5 +1,6 @@
 """Copies a model folder or file to where nobody else writes, and verifies the copy: only what was copied is ever served."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edge_mcp.errors import ManifestError, ModelError
+from edge_mcp.repository.bounds import MAX_BYTES as MAX_MANIFEST
 from edge_mcp.repository.entry import Entry, derived
 from edge_mcp.repository.manifest import MANIFEST_NAME, Manifest, read
 from edge_mcp.repository.onnx_file import external_files
@@ -225,10 +227,11 @@ def _copied(path: Path, folder: int, target: Path, most: int) -> tuple[str, int]
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise ModelError(f"{path} is no plain file", "Keep only the model and what it needs there")
+        _check_size(path, before.st_size, most, target)
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             if size > most:
-                raise ModelError(f"{path}: a model of more than {MAX_BYTES // 1024**3} GiB is not taken in")
+                raise SourceChanged(f"{path} grew while it was copied", "It is looked at again")
             digest.update(chunk)
             copy.write(chunk)
         copy.flush()
@@ -237,6 +240,17 @@ def _copied(path: Path, folder: int, target: Path, most: int) -> tuple[str, int]
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or size != after.st_size:
         raise SourceChanged(f"{path} was written to while it was copied", "It is looked at again")
     return digest.hexdigest(), size
+
+
+def _check_size(path: Path, size: int, most: int, target: Path) -> None:
+    """Before a byte is written, which wears a card. Raises: ModelError, OSError (there is no room for it)."""
+    if size > most:
+        raise ModelError(f"{path}: a model of more than {MAX_BYTES // 1024**3} GiB is not taken in")
+    if path.name == MANIFEST_NAME and size > MAX_MANIFEST:
+        raise ManifestError(f"{path} is larger than {MAX_MANIFEST // 1024} KiB", "See what it is that lies there")
+    room = os.statvfs(target.parent)
+    if size > room.f_bavail * room.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
 
 
 def _written(path: Path, content: bytes) -> str:

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -131,3 +132,35 @@ def test_a_name_that_cannot_be_printed_is_a_problem_and_no_more(tmp_path: Path, 
         assert not found.entries
         assert len(found.problems) == 2
         assert all(problem.isprintable() for problem in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [("big.onnx", 2**40, "8 GiB"), ("big.tflite", 2**40, "8 GiB"), ("big.tflite", 2**30, "No space left")],
+)
+def test_what_is_too_large_is_refused_before_a_byte_is_written(
+    tmp_path: Path, name: str, size: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, size)
+    room = 1 if said == "No space left" else 2**30
+    monkeypatch.setattr(os, "statvfs", lambda path: _Room(4096, room))
+    began = time.monotonic()
+    found = scan([tmp_path])
+    assert time.monotonic() - began < 2
+    assert not found.entries
+    assert said in found.problems[0]
+
+
+class _Room(NamedTuple):
+    f_frsize: int
+    f_bavail: int
+
+
+def test_a_manifest_that_is_huge_is_not_copied(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/model.toml").touch()
+    os.truncate(tmp_path / "net/model.toml", 2**32)
+    began = time.monotonic()
+    assert "larger than 128 KiB" in scan([tmp_path]).problems[0]
+    assert time.monotonic() - began < 1
