@@ -125,6 +125,7 @@ class EngineProcess:
             popen = subprocess.Popen(  # noqa: ASYNC220 - returns after fork and exec, a few milliseconds
                 [sys.executable, "-P", "-m", "edge_mcp.engine.host", str(os.getpid()), str(stages_fd), *map(str, theirs)],
                 stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for the server, which then ends the engine: also one that is not up yet
                 stdout=2,
                 pass_fds=[stages_fd, *theirs],
                 env=_environment(),

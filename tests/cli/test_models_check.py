@@ -1,7 +1,12 @@
 """`edge-mcp models check`: what is right is one line, and so is what is wrong."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ from edge_mcp.cli.models.samples import check_arguments
 from edge_mcp.errors import ManifestError
 from edge_mcp.repository.sections import Check
 from tests.cli.command import FIXTURES, ROOT, edge_mcp
+from tests.cli.test_call import hears_ctrl_c
 
 SHIPPED = ROOT / "models"
 
@@ -104,6 +110,23 @@ def test_a_model_that_does_not_load_says_why_and_the_others_are_checked(tmp_path
 def test_a_manifest_that_is_wrong_is_a_failure(tmp_path: Path) -> None:
     copied(tmp_path, "language-detector", "[output]", "[outptu]")
     assert "Did you mean 'output'?" in problem(tmp_path)
+
+
+def test_ctrl_c_while_the_engine_starts_is_quiet() -> None:
+    command = [sys.executable, "-m", "edge_mcp", "models", "check", "--models", str(SHIPPED)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, process_group=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hears_ctrl_c
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (found := children.read_text().split()):
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.communicate(timeout=30) == (b"", b"")
+    assert process.returncode == 130
+    until = time.monotonic() + 20
+    while Path(f"/proc/{found[0]}").exists():  # it was on its way up, and finds that nobody is there
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
