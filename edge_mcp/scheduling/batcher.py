@@ -183,7 +183,7 @@ class Batcher:
         self.service(spec.key).measured(Curve(seconds), max(seconds))
         if self._curves is not None:
             self._curves.put(spec, seconds)
-        logger.info("%s: batches of %d are worth it", spec.key, self.service(spec.key).knee)
+        logger.debug("%s: batches of %d are worth it", spec.key, self.service(spec.key).knee)
 
     def close(self) -> None:
         """Measure nothing more."""
