@@ -1,6 +1,7 @@
 """edge-mcp as its users run it: a process, its output and its exit status."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -35,3 +36,8 @@ def edge_mcp(*words: str, stdin: bytes = b"", cwd: Path = ROOT, **environment: s
         timeout=120,
     )
     return Ran(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+
+
+def hears_ctrl_c() -> None:
+    """For a child, before it begins: what runs the tests in the background may have made them, and so it, deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from tests.cli.command import FIXTURES, ROOT, Ran, edge_mcp
+from tests.cli.command import FIXTURES, ROOT, Ran, edge_mcp, hears_ctrl_c
 from tests.processes import serving
 
 CAT = f"image=@{FIXTURES / 'chelsea.png'}"
@@ -177,11 +177,6 @@ def start(*words: str, **streams: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command, cwd=ROOT, process_group=0, stdin=stdin, stdout=stdout, stderr=stderr, preexec_fn=hears_ctrl_c
     )
-
-
-def hears_ctrl_c() -> None:
-    """What runs the tests in the background may have made them, and so their children, deaf to it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_reader_that_goes_away_is_met_with_silence() -> None:

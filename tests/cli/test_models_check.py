@@ -16,8 +16,7 @@ from edge_mcp.cli.models.check import difference
 from edge_mcp.cli.models.samples import check_arguments
 from edge_mcp.errors import ManifestError
 from edge_mcp.repository.sections import Check
-from tests.cli.command import FIXTURES, ROOT, edge_mcp
-from tests.cli.test_call import hears_ctrl_c
+from tests.cli.command import FIXTURES, ROOT, edge_mcp, hears_ctrl_c
 
 SHIPPED = ROOT / "models"
 

@@ -19,7 +19,7 @@ from edge_mcp.cli.top import _cut
 from edge_mcp.load.device import DeviceLoad
 from edge_mcp.load.monitor import Monitor
 from edge_mcp.resources.load import LoadResources
-from tests.cli.command import ROOT, edge_mcp
+from tests.cli.command import ROOT, edge_mcp, hears_ctrl_c
 from tests.load.test_monitor import BOARDS, Clock
 from tests.processes import Served, serving
 
@@ -82,7 +82,9 @@ def _in_a_terminal(url: str, number: signal.Signals) -> int:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (20, 60))
     command = [sys.executable, "-m", "edge_mcp", "top", "--url", url, "--interval", "0.05"]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, cwd=ROOT) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, preexec_fn=hears_ctrl_c
+    ) as process:
         os.close(theirs)
         seen, until = b"", time.monotonic() + 30
         while seen.count(b"\x1b[H") < 3 and time.monotonic() < until:
