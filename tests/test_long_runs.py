@@ -29,7 +29,7 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 async def batch(talk: Talk, rows: int) -> dict[str, Any]:
     """The arguments of a call with so many rows."""
-    (tool,) = (await talk.ask("tools/list"))["tools"]
+    tool = next(tool for tool in (await talk.ask("tools/list"))["tools"] if tool["name"] == "mlp")
     (name,) = tool["inputSchema"]["required"]
     kind, size = ("INT8", 1) if "INT8" in tool["inputSchema"]["properties"][name]["description"] else ("FP32", 4)
     return {name: {"dtype": kind, "shape": [rows, COLUMNS], "data": base64.b64encode(bytes(rows * COLUMNS * size)).decode()}}
