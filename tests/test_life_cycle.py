@@ -121,7 +121,7 @@ async def test_a_signal_ends_within_five_seconds_even_when_the_engine_hangs() ->
             assert engine is not None
             os.kill(engine, signal.SIGSTOP)
             await socket.send(request(2, image=CAT).decode())
-            await socket.ping()
+            await (await socket.ping())  # it was read
             served.process.terminate()
             with pytest.raises(ConnectionClosed):
                 await asyncio.wait_for(socket.recv(), 5.5)
