@@ -52,7 +52,9 @@ class Caller:
 
     async def add(self, name: str = "adder") -> float:
         """What the model answers to 0: its version."""
-        result = (await self.ask("tools/call", name=name, arguments={"x": [0.0]}))["result"]
+        got = await self.ask("tools/call", name=name, arguments={"x": [0.0]})
+        assert "result" in got, got
+        result = got["result"]
         assert not result.get("isError"), result
         return float(result["structuredContent"]["outputs"]["y"]["data"][0])
 
