@@ -69,7 +69,7 @@ class Intake:
         versions = Versions.of(self._folder)
         if versions is not None:
             try:
-                await _whole(versions.collect)
+                await _whole(versions.collect, frozenset(self._repository.part(self._folder).entries))
             except EdgeError as error:
                 logger.warning("%s", error)
 

@@ -5,7 +5,7 @@ active stands in `state.json`; every change of it is one step, so that power los
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -199,16 +199,21 @@ class Versions:
             else:
                 deleted = self._taken_away(name, model, state)
                 self._shelf.save(state, name, Model(highest=model.highest))
-        self.collect()
+        self.collect(state.models)
         return deleted
 
-    def collect(self) -> None:
-        """Forget models whose source is gone; delete versions that the state does not name, and copies left behind."""
+    def collect(self, keep: Collection[str] = ()) -> None:
+        """Forget models whose source is gone; delete versions that the state does not name, and copies left behind.
+
+        Models in `keep` are not forgotten: they are still served, and their source may be on its way back.
+        """
         if not self.folder.is_dir():
             return
         with self._shelf.writing() as state:
             here = {source.name: source for source in dropped(self.repository, state.models)[0]}
-            gone = {name: model for name, model in state.models.items() if self._is_gone(name, model, here)}
+            gone = {
+                name: model for name, model in state.models.items() if name not in keep and self._is_gone(name, model, here)
+            }
             if gone:
                 forgotten = {name: Model(highest=model.highest) for name, model in gone.items()}
                 state = State({**state.models, **forgotten})

@@ -215,6 +215,27 @@ async def test_a_model_that_vanishes_goes_and_one_that_is_copied_anew_stays(tmp_
         assert all("adder" in {entry.manifest.model.name for entry in store.entries} for store in live.stores)
 
 
+async def test_what_is_cleared_away_meanwhile_does_not_take_a_model_that_is_copied_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "GONE_S", 1000.0)
+    write(tmp_path / "adder", 1)
+    (tmp_path / "plus.onnx").write_bytes(constant(1))
+    async with following(tmp_path) as live:
+        unknown = tmp_path / ".edge-mcp" / "versions" / "plus" / "unknown"
+        unknown.mkdir()
+        shutil.rmtree(tmp_path / "adder")
+        live.repository.released(live.repository.store.entries[0])
+        async with asyncio.timeout(LIMIT_S):
+            while unknown.exists():
+                await asyncio.sleep(0.01)
+        await asyncio.to_thread(Versions(tmp_path).remove, "plus")
+        await live.serves(adder="1.0.0")
+        write(tmp_path / "adder", 2)
+        await live.serves(adder="2.0.0")
+        assert all("adder" in {entry.manifest.model.name for entry in store.entries} for store in live.stores)
+
+
 async def test_a_model_that_was_removed_by_command_goes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "GONE_S", 1000.0)
     write(tmp_path / "adder", 1)
