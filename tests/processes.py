@@ -12,6 +12,19 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+SHIPPED = [
+    "classify_image",
+    "detect_faces",
+    "detect_language",
+    "detect_objects",
+    "detect_speech",
+    "detect_wake_word",
+    "identify_file",
+    "read_text",
+]
+"""The tools of the models that ship, as they are listed."""
+TOOLS = [*SHIPPED, "device_status"]
+"""What a server lists that has no other models."""
 SERVE = [sys.executable, "-m", "edge_mcp", "serve"]
 MODERN_META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 

@@ -15,20 +15,9 @@ from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, TextContent
 
 from tests.links import over_http, over_stdio, over_websocket, websocket
-from tests.processes import ROOT, serving
+from tests.processes import ROOT, TOOLS, serving
 
 FIXTURES = ROOT / "tests/fixtures"
-TOOLS = [
-    "classify_image",
-    "detect_faces",
-    "detect_language",
-    "detect_objects",
-    "detect_speech",
-    "detect_wake_word",
-    "identify_file",
-    "read_text",
-    "device_status",
-]
 
 
 def encoded(name: str) -> str:

@@ -7,17 +7,7 @@ from pathlib import Path
 from edge_mcp.engine.messages import Described, Signature, TensorSpec
 from edge_mcp.repository.signatures import Signatures
 from tests.cli.command import FIXTURES, ROOT, edge_mcp
-
-SHIPPED = [
-    "classify_image",
-    "detect_faces",
-    "detect_language",
-    "detect_objects",
-    "detect_speech",
-    "detect_wake_word",
-    "identify_file",
-    "read_text",
-]
+from tests.processes import SHIPPED
 
 
 def bare(folder: Path) -> Path:

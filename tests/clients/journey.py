@@ -9,20 +9,9 @@ from typing import Any
 from mcp import Client, MCPError
 from mcp_types import CallToolResult, PromptReference
 
-from tests.processes import ROOT
+from tests.processes import ROOT, TOOLS
 
 PICTURE = ROOT / "tests/fixtures/chelsea.png"
-TOOLS = [
-    "classify_image",
-    "detect_faces",
-    "detect_language",
-    "detect_objects",
-    "detect_speech",
-    "detect_wake_word",
-    "identify_file",
-    "read_text",
-    "device_status",
-]
 
 
 async def travel(client: Client, picture: Path = PICTURE) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.clients.journey import PICTURE, TOOLS
+from tests.clients.journey import PICTURE
 from tests.links import http
 from tests.peers import INSPECTOR, run
-from tests.processes import Served, serving
+from tests.processes import TOOLS, Served, serving
 
 
 def small_picture() -> str:
