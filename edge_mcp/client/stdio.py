@@ -21,6 +21,7 @@ class StdioServer:
     are kept: if the server ends instead, the last one is the reason and becomes part of `why`.
     """
 
+    encoding = "json"
     half_close = False
 
     def __init__(self, process: Process, transport: asyncio.SubprocessTransport, log: Callable[[str], None]) -> None:

@@ -28,6 +28,7 @@ _START = "Check the address, or start a server there with edge-mcp serve"
 class WebSocketServer:
     """A server that was connected to; see transports.base.Connection. `why` says why the server ended the conversation."""
 
+    encoding = "json"
     half_close = False
 
     def __init__(self, session: ClientSession, socket: ClientWebSocketResponse[bool], url: str) -> None:

@@ -52,6 +52,8 @@ class Connection(Protocol):
     """A peer that exchanges whole frames, one MCP message each."""
 
     peer: Peer
+    encoding: str
+    """How its messages are encoded: a name of protocol.codec, `json` or `msgpack`."""
     half_close: bool
     """Whether the peer still listens when the iteration has ended: a stdio host that closed its end does. What is in flight
     is then answered, and open subscriptions are ended. (A request of its own, as an HTTP POST, is no end: its iteration

@@ -11,6 +11,8 @@ class Exchange:
     """One frame in, its answer out; see transports.base.Connection. `half_close`: it ends with the calls of the frame, for
     one that may have no answer."""
 
+    encoding = "json"
+
     def __init__(self, peer: Peer, frame: bytes, reply: Reply, half_close: bool = False) -> None:
         self.peer = replace(peer, passing=True)
         self.half_close = half_close

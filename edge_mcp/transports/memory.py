@@ -29,8 +29,9 @@ class MemoryConnection:
 
     half_close = False
 
-    def __init__(self, incoming: _Pipe, outgoing: _Pipe, limit: int, roots: tuple[str, ...]) -> None:
+    def __init__(self, incoming: _Pipe, outgoing: _Pipe, limit: int, roots: tuple[str, ...], encoding: str) -> None:
         self.peer = Peer("memory", roots)
+        self.encoding = encoding
         self._incoming = incoming
         self._outgoing = outgoing
         self._limit = limit
@@ -67,7 +68,9 @@ class MemoryConnection:
         await self._outgoing.close()
 
 
-def pair(limit: int = MAX_MESSAGE, roots: tuple[str, ...] = ()) -> tuple[MemoryConnection, MemoryConnection]:
+def pair(
+    limit: int = MAX_MESSAGE, roots: tuple[str, ...] = (), encoding: str = "json"
+) -> tuple[MemoryConnection, MemoryConnection]:
     """Two ends (the server's, the client's); what one sends, the other receives."""
     up, down = _Pipe(), _Pipe()
-    return MemoryConnection(up, down, limit, roots), MemoryConnection(down, up, limit, ())
+    return MemoryConnection(up, down, limit, roots, encoding), MemoryConnection(down, up, limit, (), encoding)

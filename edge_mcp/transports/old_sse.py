@@ -22,6 +22,7 @@ _UNKNOWN_STREAM = Refusal(404, "there is no such stream (any more)")
 class OldConnection:
     """One client; see transports.base.Connection. It ends with its stream."""
 
+    encoding = "json"
     half_close = False
 
     def __init__(self, peer: Peer, reply: Reply) -> None:

@@ -68,6 +68,7 @@ class HttpSession:
     has seen an event of the stream, it may come back for the rest (`resume`).
     """
 
+    encoding = "json"
     half_close = False
 
     def __init__(self, peer: Peer, replay: Replay, clock: Callable[[], float]) -> None:

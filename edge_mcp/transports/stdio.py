@@ -63,6 +63,7 @@ class Lines:
 class StdioConnection:
     """A pair of descriptors, which it owns; see transports.base.Connection."""
 
+    encoding = "json"
     half_close = True
 
     def __init__(self, read_fd: int, write_fd: int, peer: Peer, limit: int = MAX_MESSAGE) -> None:

@@ -22,6 +22,7 @@ class WebSocketConnection:
     `take` counts a message of an address, and says how many seconds too early it comes; such a one ends it with 1013.
     """
 
+    encoding = "json"
     half_close = False
 
     def __init__(self, socket: web.WebSocketResponse[bool], peer: Peer, take: Callable[[str], float] = lambda _: 0.0) -> None:
