@@ -1,10 +1,13 @@
 """What batches of a model cost on this device."""
 
 import time
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
+from edge_mcp.engine.host.runtimes.axes import Axes, part
 from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, LoadedModel
 from edge_mcp.errors import EdgeError
 
@@ -15,18 +18,35 @@ _LONGEST_S = 0.25
 _NO_GAIN = 1.9
 """A batch that takes this many times as long as one of half its size: the next larger one will gain nothing either."""
 _MAX_ELEMENTS = 16 * 1024 * 1024
+_MAX_SHARED = 64 * 1024  # bytes
 
 
-def measure(model: LoadedModel, batch: bool, most: int = 0) -> dict[int, float]:
-    """Seconds of a run by batch size: the median of a few, on zeros. Without a `batch`, of one; `most` bounds the size.
+class Sample(NamedTuple):
+    """One row of a call: the sizes of each input, and what stood in those that have no batch."""
 
-    Empty where the model's sizes are not known, or zeros are nothing it can run on.
+    sizes: Mapping[str, Sequence[int]]
+    shared: Mapping[str, Array]
+
+
+def sample_of(axes: Axes, tensors: Mapping[str, Array]) -> Sample | None:
+    """What a call's rows are like; None where what they share is too large to be kept."""
+    row = {name: array[part(axes.inputs[name], 0, 1)] if name in axes.inputs else array for name, array in tensors.items()}
+    shared = {name: array.copy() for name, array in tensors.items() if name not in axes.inputs and array.nbytes <= _MAX_SHARED}
+    if any(array.dtype.kind == "O" for array in shared.values()) or len(axes.inputs) + len(shared) < len(tensors):
+        return None
+    return Sample({name: array.shape for name, array in row.items()}, shared)
+
+
+def measure(model: LoadedModel, axes: Axes | None, sample: Sample | None = None, most: int = 0) -> dict[int, float]:
+    """Seconds of a run by batch size: the median of a few, on zeros. Without a batch (`axes`), of one; `most` bounds the size.
+
+    Empty where the model's sizes are known neither by its file nor by a `sample`, or zeros are nothing it can run on.
     """
     seconds: dict[int, float] = {}
-    for size in SIZES if batch else SIZES[:1]:
+    for size in SIZES if axes else SIZES[:1]:
         if most and size > most:
             break
-        tensors = _zeros(model, size if batch else None)
+        tensors = _zeros(model, axes, sample, size)
         if tensors is None:
             break
         try:
@@ -35,7 +55,7 @@ def measure(model: LoadedModel, batch: bool, most: int = 0) -> dict[int, float]:
             break  # it runs no larger ones
         if seconds[size] > _LONGEST_S or (size > 2 and _gains_nothing(seconds, size)):
             break
-    if batch and len(seconds) > 1 and (one := _zeros(model, 1)) is not None:
+    if len(seconds) > 1 and (one := _zeros(model, axes, sample, 1)) is not None:
         model.infer(one)  # a small run after the large ones gives their memory back
     return seconds
 
@@ -45,14 +65,18 @@ def _gains_nothing(seconds: dict[int, float], size: int) -> bool:
     return all(seconds[one] >= _NO_GAIN * seconds[one // 2] for one in (size, size // 2))
 
 
-def _zeros(model: LoadedModel, rows: int | None) -> dict[str, Array] | None:
+def _zeros(model: LoadedModel, axes: Axes | None, sample: Sample | None, rows: int) -> dict[str, Array] | None:
     tensors: dict[str, Array] = {}
     for spec in model.inputs:
-        shape = [rows, *spec.shape[1:]] if rows is not None else list(spec.shape)
+        shape = list(sample.sizes[spec.name] if sample else spec.shape)
+        if axes and spec.name in axes.inputs:
+            shape[axes.inputs[spec.name]] = rows
+        elif axes and not sample:
+            return None  # what has no batch has a meaning
         if spec.any_rank or -1 in shape or prod(shape) > _MAX_ELEMENTS or spec.datatype == "BYTES":
             return None
         tensors[spec.name] = np.zeros(shape, DATATYPES[spec.datatype])
-    return tensors
+    return {**tensors, **sample.shared} if sample else tensors
 
 
 def _median_s(model: LoadedModel, tensors: dict[str, Array]) -> float:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edge_mcp.engine.host.batches import Batches, Runs, declares_batch
+from edge_mcp.engine.host.batches import Batches, Runs, ways
 from edge_mcp.engine.host.decoders.base import Decoder
 from edge_mcp.engine.host.modalities.base import Modality
 from edge_mcp.engine.host.quantized import RealValues
@@ -94,7 +94,7 @@ def _runs(manifest: Manifest, model: LoadedModel, decoder: Decoder) -> Runs:
         runs: Runs = _resolve(_RECURRENT)(model, manifest.input, _resolve(_FEATURES[manifest.input.features]), decoder)
         return runs
     limit = manifest.scheduling.max_batch_size
-    return Batches(model, warm_up(model, declares_batch(model, limit)), limit)
+    return Batches(model, warm_up(model, ways(model, limit)), limit)
 
 
 def load_file(path: Path, options: RuntimeOptions) -> LoadedModel:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from edge_mcp.engine.host.runtimes.axes import Axes
 from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, LoadedModel, Value, session_of
 from edge_mcp.engine.messages import Quantization, TensorSpec
 
@@ -37,9 +38,9 @@ class RealValues:
         self.signatures = model.signatures
 
     @property
-    def dynamic_batch(self) -> bool:
+    def batch_axes(self) -> Sequence[Axes]:
         """See LoadedModel."""
-        return self._model.dynamic_batch
+        return self._model.batch_axes
 
     def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Value]:
         """See LoadedModel."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge_mcp.engine.host.batches import Batches, Report, Runs, declares_batch
+from edge_mcp.engine.host.batches import Report, Runs
 from edge_mcp.engine.host.decoders.base import Decoder, Result
 from edge_mcp.engine.host.jobs import Job
 from edge_mcp.engine.host.modalities.base import Modality
@@ -46,10 +46,10 @@ class ServedModel:
         modality: Modality,
         decoder: Decoder,
         schema: Mapping[str, Any],
-        batches: Runs | None = None,
+        batches: Runs,
     ) -> None:
         self._model = model
-        self._batches = batches or Batches(model, declares_batch(model))
+        self._batches = batches
         self._modality = modality
         self._decoder = decoder
         self._schema = schema

@@ -1,11 +1,13 @@
-"""A model's first runs."""
+"""A model's first runs, and whether its rows may run together."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
+from edge_mcp.engine.host.runtimes.axes import Axes, part
 from edge_mcp.engine.host.runtimes.base import DATATYPES, Array, LoadedModel, Value
 from edge_mcp.engine.messages import TensorSpec
 from edge_mcp.errors import EdgeError
@@ -20,23 +22,49 @@ _CONTRAST = 8.0  # how much larger the first row's values are: a scale that is f
 _MEANINGFUL = frozenset({"INT32", "INT64", "UINT32", "UINT64", "BYTES"})
 
 
-def warm_up(model: LoadedModel, batch: bool) -> bool:
+class Tried(NamedTuple):
+    """Where the batch is, if it is anywhere; and where it may be, but nothing ran with the sizes that were guessed."""
+
+    axes: Axes | None
+    open: Sequence[Axes] = ()
+
+
+def warm_up(model: LoadedModel, ways: Sequence[Axes]) -> Tried:
     """The first runs: they allocate, and a model that cannot run at all is found now.
 
-    With `batch` two rows are run, and then one of them, and the answer is whether each row's outputs are its own, so that calls
-    may run together: a file may say that its first dimension is of any size and yet mix what lies along it, as attention over
-    words does. Sizes that are not known are guessed, and nothing is said against a model that fails on a guess.
+    For each way in which there may be a batch two rows are run, and then one of them: each row's outputs have to be its own, so
+    that calls may run together. A file may say that a dimension is of any size and yet mix what lies along it, as attention
+    over words does. Sizes that are not known are guessed, and nothing is said against a model that fails on a guess.
     Raises: ModelError when a model fails whose sizes are all known.
     """
-    if batch:
-        for guess in _GUESSES:
-            tensors = _two_rows(model.inputs, guess)
-            try:
-                return tensors is not None and _rows_are_apart(model, tensors)
-            except EdgeError as error:
-                logger.debug("no first run of two rows with %d for what is of any size: %s", guess, error)
-    _run_once(model)
-    return False
+    left: list[Axes] = []
+    for axes in ways:
+        apart = _on_guesses(model, axes)
+        if apart:
+            return Tried(axes)
+        if apart is None:
+            left.append(axes)
+    if len(left) == len(ways):
+        _run_once(model)
+    return Tried(None, left)
+
+
+def rows_are_apart(model: LoadedModel, axes: Axes, sizes: Mapping[str, Sequence[int]], shared: Mapping[str, Array]) -> bool:
+    """As above, with the sizes of one row of a call, and what stood in its inputs without a batch. Raises: EdgeError."""
+    tensors = _two_rows(model.inputs, axes, sizes)
+    return tensors is not None and _are_apart(model, axes, {**tensors, **shared})
+
+
+def _on_guesses(model: LoadedModel, axes: Axes) -> bool | None:
+    """None where it cannot be said."""
+    for guess in _GUESSES:
+        sizes = {spec.name: [guess if size == -1 else size for size in spec.shape] for spec in model.inputs}
+        try:
+            tensors = _two_rows(model.inputs, axes, sizes)
+            return None if tensors is None else _are_apart(model, axes, tensors)
+        except EdgeError as error:
+            logger.debug("no first run of two rows with %d for what is of any size: %s", guess, error)
+    return None
 
 
 def _run_once(model: LoadedModel) -> None:
@@ -61,38 +89,43 @@ def _filled(inputs: Sequence[TensorSpec], number: int) -> dict[str, Array]:
     return filled
 
 
-def _two_rows(inputs: Sequence[TensorSpec], guess: int) -> dict[str, Array] | None:
+def _two_rows(inputs: Sequence[TensorSpec], axes: Axes, sizes: Mapping[str, Sequence[int]]) -> dict[str, Array] | None:
     """Two rows that differ, for each input; None where that would take too much memory."""
     random = np.random.default_rng(0)
     rows: dict[str, Array] = {}
     for spec in inputs:
-        shape = [2, *(guess if size == -1 else size for size in spec.shape[1:])]
+        shape, axis = list(sizes[spec.name]), axes.inputs.get(spec.name)
+        if axis is not None:
+            shape[axis] = 2
         if prod(shape) > _MAX_GUESSED:
             return None
         dtype = DATATYPES[spec.datatype]
         if dtype.kind == "f":
             values: Array = random.standard_normal(shape)
-            values[0] *= _CONTRAST
+            if axis is not None:
+                values[part(axis, 0, 1)] *= _CONTRAST
         else:
             values = random.integers(0, 2, shape)  # of whatever there is, there are probably two
         rows[spec.name] = values.astype(str).astype(dtype) if dtype.kind == "O" else values.astype(dtype)
     return rows
 
 
-def _rows_are_apart(model: LoadedModel, tensors: Mapping[str, Array]) -> bool:
+def _are_apart(model: LoadedModel, axes: Axes, tensors: Mapping[str, Array]) -> bool:
     """The smaller run comes last, and gives the memory of the larger one back."""
     both = model.infer(tensors)
-    alone = model.infer({name: array[1:] for name, array in tensors.items()})
-    return all(_is_second_row(both[name], alone[name]) for name in both)
+    second = {name: array[part(axes.inputs[name], 1, 2)] if name in axes.inputs else array for name, array in tensors.items()}
+    alone = model.infer(second)
+    return all(_is_second_row(both[name], alone[name], axis) for name, axis in axes.outputs.items())
 
 
-def _is_second_row(both: Value, alone: Value) -> bool:
-    if not isinstance(both, np.ndarray) or not isinstance(alone, np.ndarray) or both.ndim == 0:
+def _is_second_row(both: Value, alone: Value, axis: int) -> bool:
+    if not isinstance(both, np.ndarray) or not isinstance(alone, np.ndarray) or both.ndim <= axis:
         return False
-    if both.shape != (2, *alone.shape[1:]) or alone.shape[:1] != (1,):
+    if alone.shape[axis : axis + 1] != (1,) or both.shape != (*alone.shape[:axis], 2, *alone.shape[axis + 1 :]):
         return False
+    both = both[part(axis, 1, 2)]
     if both.dtype.kind not in "iuf":
-        return bool((both[1] == alone[0]).all())
-    second, only = both[1].astype(np.float64), alone[0].astype(np.float64)
+        return bool((both == alone).all())
+    second, only = both.astype(np.float64), alone.astype(np.float64)
     largest = np.abs(only).max(initial=0)
     return bool(np.allclose(second, only, rtol=0, atol=_TOLERANCE * largest + 1e-6, equal_nan=True))

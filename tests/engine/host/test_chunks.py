@@ -11,11 +11,13 @@ import pytest
 
 from edge_mcp.engine.channel import Channel
 from edge_mcp.engine.host import lane
-from edge_mcp.engine.host.batches import CHUNK
+from edge_mcp.engine.host.batches import CHUNK, Batches
 from edge_mcp.engine.host.decoders.raw import RawDecoder
 from edge_mcp.engine.host.modalities.tensor import TensorModality
+from edge_mcp.engine.host.runtimes.axes import first_axes
 from edge_mcp.engine.host.runtimes.base import Array
 from edge_mcp.engine.host.served import ServedModel
+from edge_mcp.engine.host.warm_up import Tried
 from edge_mcp.engine.messages import Item, Outcome, Progress, TensorSpec
 from edge_mcp.errors import ModelError
 from edge_mcp.repository.inputs import TensorInput
@@ -44,7 +46,7 @@ class Sum:
         self.outputs: Sequence[TensorSpec] = [TensorSpec("y", "FP32", (-1,))]
         self.metadata: Mapping[str, str] = {}
         self.signatures: Sequence[str] = ()
-        self.dynamic_batch = dynamic
+        self.batch_axes = [first_axes(self.inputs, self.outputs)] if dynamic else []
         self.sizes: list[int] = []
 
     def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -75,8 +77,9 @@ class Broken(Sum):
 def served(model: Sum) -> ServedModel:
     manifest = derived(ROOT / "sum.onnx")
     modality = TensorModality(TensorInput(), model.inputs, ROOT)
+    batches = Batches(model, Tried(next(iter(model.batch_axes), None)))
     schema: dict[str, Any] = {"type": "object", "properties": {spec.name: {} for spec in model.inputs}, "required": []}
-    return ServedModel(model, modality, RawDecoder(manifest, model.outputs, ROOT), schema)
+    return ServedModel(model, modality, RawDecoder(manifest, model.outputs, ROOT), schema, batches)
 
 
 def rows(count: int) -> list[list[float]]:
@@ -95,7 +98,7 @@ def test_many_rows_run_in_chunks_and_are_told(count: int) -> None:
 
 @pytest.mark.parametrize("model", [Sum(), Sum(dynamic=False), Whole(), Sum(inputs=2)])
 def test_what_is_no_large_batch_runs_whole(model: Sum) -> None:
-    count = CHUNK if model.dynamic_batch and type(model) is Sum and len(model.inputs) == 1 else CHUNK * 2
+    count = CHUNK if model.batch_axes and type(model) is Sum and len(model.inputs) == 1 else CHUNK * 2
     arguments = {"x0": rows(count), "x1": rows(1)} if len(model.inputs) == 2 else {"x0": rows(count)}
     outcome, told = run(served(model), arguments)
     assert not outcome.error

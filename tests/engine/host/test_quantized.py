@@ -158,7 +158,7 @@ def test_a_model_in_reals(tmp_path: Path) -> None:
     assert [(spec.datatype, spec.quantization) for spec in (*real.inputs, *real.outputs)] == [("FP32", None)] * 2
     reals = np.array([[0.5, 1, -1, 1000]], np.float32)
     assert real.infer({"x": reals})["y"].tolist() == [0.5, 1, -1, 68.5]
-    assert not real.dynamic_batch
+    assert not real.batch_axes
     real.close()
 
 

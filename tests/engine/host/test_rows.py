@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge_mcp.engine.host.parts import load_file
+from edge_mcp.engine.host.runtimes.axes import first_axes
 from edge_mcp.engine.host.runtimes.base import Array, LoadedModel, RuntimeOptions, Value
 from edge_mcp.engine.host.runtimes.onnx import OnnxRuntime
 from edge_mcp.engine.host.served import ServedModel, describe
@@ -100,7 +101,7 @@ def test_a_bound_declares_what_the_file_leaves_open(tmp_path: Path) -> None:
 def test_a_bound_never_resizes_a_fixed_size(tmp_path: Path) -> None:
     assert rows(serve(double(tmp_path, (1, 2), (1, 2)), 8), 1, 1) == [1, 1]
     faces = OnnxRuntime().load(double(tmp_path, (1, 2), ("N", 2)), RuntimeOptions())
-    assert not faces.dynamic_batch
+    assert not faces.batch_axes
 
 
 def test_rows_that_mix_never_run_together(tmp_path: Path) -> None:
@@ -125,8 +126,8 @@ def test_rows_that_mix_never_run_together(tmp_path: Path) -> None:
 def test_real_networks_keep_their_rows_apart(file: str, independent: bool) -> None:
     path = ROOT / file
     loaded = load_file(path, RuntimeOptions())
-    assert loaded.dynamic_batch
-    assert warm_up(loaded, True) is independent
+    assert loaded.batch_axes
+    assert (warm_up(loaded, loaded.batch_axes).axes is not None) is independent
 
 
 def test_quantizing_while_running_mixes_rows(tmp_path: Path) -> None:
@@ -137,7 +138,8 @@ def test_quantizing_while_running_mixes_rows(tmp_path: Path) -> None:
     ]
     path = tmp_path / "odd.onnx"
     path.write_bytes(model(graph(nodes, [value("x", FLOAT, ("N", 64))], [value("y", FLOAT, ("N", 64))])))
-    assert warm_up(OnnxRuntime().load(path, RuntimeOptions()), True) is False
+    loaded = OnnxRuntime().load(path, RuntimeOptions())
+    assert warm_up(loaded, loaded.batch_axes) == (None, [])
 
 
 def failing(folder: Path, shape: Any, datatype: int = FLOAT) -> LoadedModel:
@@ -151,17 +153,24 @@ def failing(folder: Path, shape: Any, datatype: int = FLOAT) -> LoadedModel:
 
 def test_a_model_that_cannot_run_is_found(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"odd\.onnx failed"):
-        warm_up(failing(tmp_path, (2, 2)), False)
+        warm_up(failing(tmp_path, (2, 2)), ())
 
 
 @pytest.mark.parametrize(("shape", "datatype"), [(("N", 2), FLOAT), (None, FLOAT), ((2, 2), INT64)])
 def test_a_guess_that_fails_says_nothing(tmp_path: Path, shape: Any, datatype: int) -> None:
-    assert warm_up(failing(tmp_path, shape, datatype), False) is False
-    assert warm_up(failing(tmp_path, shape, datatype), True) is False
+    loaded = failing(tmp_path, shape, datatype)
+    assert warm_up(loaded, ()) == (None, [])
+
+
+def test_a_guess_that_fails_leaves_it_open(tmp_path: Path) -> None:
+    loaded = failing(tmp_path, ("N", 2))
+    way = first_axes(loaded.inputs, loaded.outputs)
+    assert warm_up(loaded, [way]) == (None, [way])
 
 
 def test_open_sizes_never_take_much_memory(tmp_path: Path) -> None:
     path = tmp_path / "odd.onnx"
     shape = ("N", *"abcdefg")
     path.write_bytes(model(graph([node("Relu", ["x"], ["y"])], [value("x", FLOAT, shape)], [value("y", FLOAT, shape)])))
-    assert warm_up(OnnxRuntime().load(path, RuntimeOptions()), True) is True
+    loaded = OnnxRuntime().load(path, RuntimeOptions())
+    assert warm_up(loaded, loaded.batch_axes).axes == first_axes(loaded.inputs, loaded.outputs)

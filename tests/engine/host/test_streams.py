@@ -14,6 +14,7 @@ from edge_mcp.engine.host.decoders.speech import SpeechDecoder
 from edge_mcp.engine.host.features import Windows
 from edge_mcp.engine.host.modalities.audio import AudioModality
 from edge_mcp.engine.host.recurrent import Recurrent
+from edge_mcp.engine.host.runtimes.axes import Axes
 from edge_mcp.engine.host.runtimes.base import RuntimeOptions
 from edge_mcp.engine.host.runtimes.onnx import OnnxRuntime
 from edge_mcp.engine.host.served import ServedModel
@@ -283,7 +284,7 @@ class Failing:
     outputs: Sequence[TensorSpec] = (TensorSpec("p", "FP32", (1, 1)),)
     metadata: Mapping[str, str] = {}
     signatures: Sequence[str] = ()
-    dynamic_batch = False
+    batch_axes: Sequence[Axes] = ()
     steps = 0
 
     def infer(self, tensors: Mapping[str, Samples]) -> Mapping[str, Samples]:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_mcp.engine.host.runtimes.axes import Axes
 from edge_mcp.engine.messages import TensorSpec
 
 Array = NDArray[Any]
@@ -56,8 +57,8 @@ class LoadedModel(Protocol):
     """The names of the signatures that a TFLite file has."""
 
     @property
-    def dynamic_batch(self) -> bool:
-        """Whether the file declares that the first dimension of every input and output is a batch of any size."""
+    def batch_axes(self) -> Sequence[Axes]:
+        """Where the file lets a batch of any size be, the likeliest first; see `axes.declared_axes`."""
         ...
 
     def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Value]:

@@ -74,11 +74,6 @@ def takes(spec: TensorSpec, shape: Sequence[int]) -> bool:
     return spec.any_rank or fits(spec.shape, shape)
 
 
-def has_dynamic_batch(specs: Sequence[TensorSpec]) -> bool:
-    """Whether every tensor's first dimension is of any size."""
-    return all(spec.shape[:1] == (-1,) for spec in specs)
-
-
 def shown(name: str) -> str:
     """A tensor's name in quotes, shortened: a file may give it thousands of characters."""
     return repr(name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "…")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from edge_mcp.engine.host.runtimes.axes import Axes, alike, declared_axes
 from edge_mcp.engine.host.runtimes.base import Array, RuntimeOptions, Value
-from edge_mcp.engine.host.runtimes.checks import check_signature, check_tensors, has_dynamic_batch, one_line, shown
+from edge_mcp.engine.host.runtimes.checks import check_signature, check_tensors, one_line, shown
 from edge_mcp.engine.host.runtimes.litert_details import (
     Details,
     check_packed,
@@ -66,12 +67,12 @@ class LitertModel:
         self._free = [first]
 
     @property
-    def dynamic_batch(self) -> bool:
-        """Whether the file declares -1 as the first dimension of every input and output.
+    def batch_axes(self) -> Sequence[Axes]:
+        """Among the dimensions that the file declares as -1.
 
         A file that merely accepts a resize may fold the batch into another dimension and answer nonsense.
         """
-        return has_dynamic_batch([*self.inputs, *self.outputs])
+        return declared_axes(self.inputs, self.outputs, alike(self.inputs), alike(self.outputs))
 
     def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Value]:
         """Run once. Raises: ArgumentError (names, dtypes, shapes), ModelError (the run failed)."""
@@ -200,7 +201,7 @@ class LitertSession:
         self.outputs: Sequence[TensorSpec] = model.outputs
         self.metadata: Mapping[str, str] = model.metadata
         self.signatures: Sequence[str] = model.signatures
-        self.dynamic_batch = False
+        self.batch_axes: Sequence[Axes] = ()
 
     def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Value]:
         """See LoadedModel; its state is that of the runs before."""

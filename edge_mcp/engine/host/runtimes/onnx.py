@@ -8,13 +8,13 @@ from typing import Any
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from edge_mcp.engine.host.runtimes.axes import Axes, declared_axes
 from edge_mcp.engine.host.runtimes.base import QUANTIZED, Array, RuntimeOptions, Value
 from edge_mcp.engine.host.runtimes.checks import (
     bounded_metadata,
     check_signature,
     check_tensors,
     fitting,
-    has_dynamic_batch,
     one_line,
     shown,
 )
@@ -89,14 +89,12 @@ class OnnxModel:
         self.metadata: Mapping[str, str] = _metadata(session.get_modelmeta())
         self.signatures: Sequence[str] = ()
         self._names = [spec.name for spec in self.outputs]
+        self.batch_axes: Sequence[Axes] = declared_axes(
+            self.inputs, self.outputs, _dimensions(session.get_inputs()), _dimensions(session.get_outputs())
+        )
         self._largest = 0
         self._shrink = onnxruntime.RunOptions()
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-
-    @property
-    def dynamic_batch(self) -> bool:
-        """Whether the first dimension of every input and output is symbolic."""
-        return has_dynamic_batch([*self.inputs, *self.outputs])
 
     def infer(self, tensors: Mapping[str, Array]) -> Mapping[str, Value]:
         """Run once. Raises: ArgumentError (names, dtypes, shapes), ModelError (the run failed)."""
@@ -152,6 +150,11 @@ def _tensor(node: Any, facts: OnnxFacts, least: int) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) and size >= least else -1 for size in node.shape)
     quantization = fitting(facts.quantized.get(node.name), shape) if datatype in QUANTIZED else None
     return TensorSpec(node.name, datatype, shape, quantization, not shape and node.name in facts.unranked)
+
+
+def _dimensions(nodes: Any) -> Mapping[str, Sequence[str]]:
+    """The names of dimensions."""
+    return {node.name: [size if isinstance(size, str) else "" for size in node.shape] for node in nodes}
 
 
 def _advice(written: str) -> str:

@@ -41,7 +41,7 @@ def test_suffix(suffix: str) -> None:
 def test_signature(mlp: LoadedModel) -> None:
     assert [(spec.datatype, spec.shape) for spec in mlp.inputs] == [("FP32", (-1, 490))]
     assert [(spec.datatype, spec.shape) for spec in mlp.outputs] == [("FP32", (-1, 12))]
-    assert mlp.dynamic_batch
+    assert mlp.batch_axes
 
 
 def test_a_batch_is_its_rows(mlp: LoadedModel) -> None:

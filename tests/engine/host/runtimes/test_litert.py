@@ -25,7 +25,7 @@ def load(path: str) -> LitertModel:
 def test_a_file_that_accepts_any_resize_is_not_batched() -> None:
     """Resized to 4, this file answers (1, 3584, 16): the batch is folded into the anchors, without an error."""
     faces = load("models/face-detector/face_short_range_fp16.tflite")
-    assert not faces.dynamic_batch
+    assert not faces.batch_axes
     with pytest.raises(ArgumentError, match=r"\[1, 128, 128, 3\], not \[4, 128, 128, 3\]"):
         faces.infer({"input": np.zeros((4, 128, 128, 3), np.float32)})
     outputs = faces.infer({"input": np.zeros((1, 128, 128, 3), np.float32)})
@@ -34,7 +34,7 @@ def test_a_file_that_accepts_any_resize_is_not_batched() -> None:
 
 def test_batches_of_changing_size() -> None:
     sine = load("tests/fixtures/models/sine_float.tflite")
-    assert sine.dynamic_batch
+    assert sine.batch_axes
     assert sine.inputs[0].name == "dense_input"  # the signature's name, not "serving_default_dense_input:0"
     for rows in (1, 7, 2, 7, 1):
         angles = np.linspace(0, math.pi, rows, dtype=np.float32).reshape(rows, 1)

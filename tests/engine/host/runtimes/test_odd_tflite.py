@@ -57,11 +57,11 @@ def test_the_default_signature_goes_first(tmp_path: Path) -> None:
 
 def test_a_signature_of_another_graph_takes_batches(tmp_path: Path) -> None:
     odd = load(tmp_path, several("plus", "minus"), "minus")
-    assert odd.dynamic_batch
+    assert odd.batch_axes
     for rows in (3, 1, 2):
         assert odd.infer({"p": np.repeat(FIVE, rows, 0), "q": np.repeat(ONE, rows, 0)})["r"].tolist() == [[4, 4]] * rows
     fixed = load(tmp_path, several("plus", "minus"), "plus")
-    assert not fixed.dynamic_batch
+    assert not fixed.batch_axes
     with pytest.raises(ArgumentError, match=r"not \[2, 2\]"):
         fixed.infer({"p": np.repeat(FIVE, 2, 0), "q": np.repeat(ONE, 2, 0)})
 

@@ -33,7 +33,7 @@ def load(path: Path) -> OnnxModel:
 
 def test_static_models() -> None:
     mul = load(DATASETS / "mul_1.onnx")
-    assert not mul.dynamic_batch
+    assert not mul.batch_axes
     assert mul.inputs[0].shape == (3, 2)
     answer = mul.infer({"X": np.ones((3, 2), np.float32)})["Y"]
     assert answer.tolist() == [[1, 2], [3, 4], [5, 6]]
@@ -45,15 +45,15 @@ def test_sequences_of_maps() -> None:
         ("label", "INT64", (3,)),
         ("probabilities", "seq(map(int64,tensor(float)))", ()),
     ]
-    assert not iris.dynamic_batch
+    assert not iris.batch_axes
     answer = iris.infer({"float_input": np.ones((3, 2), np.float32)})["probabilities"]
     assert [sorted(each) for each in answer] == [[0, 1, 2]] * 3
     assert all(abs(sum(each.values()) - 1) < 1e-6 for each in answer)
 
 
 def test_the_detectors_batch_is_fixed_and_the_classifiers_is_not() -> None:
-    assert not load(ROOT / "models/object-detector/ssd_oidv4_int8_qdq.onnx").dynamic_batch
-    assert load(ROOT / "models/image-classifier/efficientnet_lite0_int8_qdq.onnx").dynamic_batch
+    assert not load(ROOT / "models/object-detector/ssd_oidv4_int8_qdq.onnx").batch_axes
+    assert load(ROOT / "models/image-classifier/efficientnet_lite0_int8_qdq.onnx").batch_axes
 
 
 def test_memory_of_a_large_batch_is_given_back() -> None:
