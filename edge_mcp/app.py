@@ -25,6 +25,7 @@ from edge_mcp.prompts.functions import FunctionPrompts
 from edge_mcp.prompts.joined import JoinedPrompts
 from edge_mcp.protocol.messages import Implementation
 from edge_mcp.repository.live import Repository
+from edge_mcp.repository.manifest import DEVICE_STATUS
 from edge_mcp.repository.signatures import Signatures
 from edge_mcp.repository.store import Store
 from edge_mcp.resources.base import Resources
@@ -36,7 +37,6 @@ from edge_mcp.scheduling.batcher import Batcher
 from edge_mcp.scheduling.curves import Curves
 from edge_mcp.server import Server
 from edge_mcp.tools.base import Catalogue
-from edge_mcp.tools.device import NAME as DEVICE_STATUS
 from edge_mcp.tools.device import DeviceTools
 from edge_mcp.tools.functions import FunctionTools
 from edge_mcp.tools.joined import JoinedTools
@@ -118,7 +118,9 @@ class App:
         if repository is not None:
             store = repository.store
             signatures = Signatures(cache_folder() / "signatures")
-            device = DeviceResources(store, self._engine, signatures, measured)
+            device = DeviceResources(
+                store, self._engine, signatures, measured, temperature_c=lambda: self._load.sample().load.temperature_c
+            )
             self._batcher = batcher = Batcher(
                 self._engine,
                 self._load.allowed,
@@ -144,8 +146,10 @@ class App:
         self.server = Server(
             info, self._tools, JoinedResources(resources), JoinedPrompts(prompts), instructions, measured=measured
         )
-        self._engine.changed = partial(self.server.changes.tell, updated(STATUS))
+        self._engine.changed = self._engines_changed
         self._load.changed = self._adapt
+        self._load.pressed = self._engine.look
+        self.server.changes.wanted = self._wanted
 
     async def serve(
         self,
@@ -172,8 +176,8 @@ class App:
             for task in [*tasks, *background, stopped]:
                 task.cancel()
             await asyncio.gather(*tasks, *background, stopped, return_exceptions=True)
-            self._load.close()
             await self._engine.close()
+            self._load.close()
 
     def _metrics(self) -> str:
         """What `/metrics` says."""
@@ -211,6 +215,16 @@ class App:
             "calls": {"answered": self._measured.answered, "failed": self._measured.failed},
         }
 
+    def _engines_changed(self) -> None:
+        """An engine has started or ended, or a model is loaded or not any more."""
+        self._load.held(any(engine.pid is not None for engine in self._engine.status()))
+        self.server.changes.tell(updated(STATUS))
+
+    def _wanted(self, uri: str, on: bool) -> None:
+        """Somebody wants to hear of a resource from now on, or nobody does any more."""
+        if uri == LOAD:
+            self._load.listened(on)
+
     def _adapt(self, change: Change) -> None:
         """The device's state is another one: models stay for another time, and who listens is told."""
         self.server.changes.tell(updated(LOAD))
@@ -238,8 +252,8 @@ class App:
     async def close(self) -> None:
         """End all connections, tasks and the engine."""
         await self.server.drain(0)
-        self._load.close()
         await self._engine.close()
+        self._load.close()
 
 
 async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> None:

@@ -12,9 +12,9 @@ from edge_mcp.context import Ask, Context, Question
 from edge_mcp.errors import ConnectionClosed, EdgeError, ProtocolError
 from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.jsonrpc import RequestId
-from edge_mcp.protocol.messages import Filter, ListenParams, LogLevel, Params, ToolResult
+from edge_mcp.protocol.messages import Filter, KeepAliveWish, ListenParams, LogLevel, Params, ToolResult
 from edge_mcp.protocol.session import Answer, Cancelled, Event, Request, Response, Session
-from edge_mcp.transports.base import Connection, Frame
+from edge_mcp.transports.base import Connection, Frame, Kept, Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ PAUSE_S = 5.0
 MAX_CALL_BYTES = 64 * 1024 * 1024
 MAX_SUBSCRIPTIONS = 256
 MAX_QUESTIONS = 64
+_PULSE = b"notifications/io.edge-mcp/keepalive"
 
 Handle = Callable[["Conversation", Request], Awaitable[dict[str, Any] | ToolResult]]
 
@@ -49,6 +50,8 @@ class Conversation:
         self._running = asyncio.Semaphore(MAX_CALLS)
         self._bytes = 0
         self._room = asyncio.Event()
+        if isinstance(connection, Kept):
+            session.keepalive = partial(self._keep, connection.pulse)
 
     async def run(self) -> None:
         """Serve until the peer is done."""
@@ -64,6 +67,7 @@ class Conversation:
             logger.debug("%s: %s", self.connection.peer.address, error)
         finally:
             unlisten()
+            self._changes.leave(self.subscribed)
             for task in [*self.calls.values(), *self._telling.values()]:
                 task.cancel()
 
@@ -82,16 +86,26 @@ class Conversation:
         )
         await self.send(acknowledged, request.id)
         self._listening[request.id] = wanted
+        self._changes.want(wanted.resourceSubscriptions)
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             del self._listening[request.id]
+            self._changes.leave(wanted.resourceSubscriptions)
 
     def subscribe(self, uri: str) -> None:
         """Tell a legacy client when a resource changes. Raises: ProtocolError."""
         if len(self.subscribed) >= MAX_SUBSCRIPTIONS:
             raise ProtocolError(jsonrpc.INVALID_PARAMS, f"{MAX_SUBSCRIPTIONS} resources are subscribed to already")
-        self.subscribed.add(uri)
+        if uri not in self.subscribed:
+            self.subscribed.add(uri)
+            self._changes.want([uri])
+
+    def unsubscribe(self, uri: str) -> None:
+        """Tell it no more."""
+        if uri in self.subscribed:
+            self.subscribed.remove(uri)
+            self._changes.leave([uri])
 
     async def end_subscriptions(self) -> None:
         """End every open `subscriptions/listen` in good order."""
@@ -211,6 +225,20 @@ class Conversation:
                 raise  # this call was cancelled, and not something that it waited for
             logger.exception("a request failed unexpectedly")
             return self.session.error(request.id, jsonrpc.INTERNAL_ERROR, "internal error")
+
+    def _keep(self, pulse: Pulse, wish: KeepAliveWish | None) -> dict[str, Any]:
+        """What the client is told of its connection's keep-alive; who asked is told of changes too."""
+        if wish is not None:
+            pulse.changed = partial(self._tell_pulse, pulse)
+            if wish.intervalMs is not None:
+                pulse.wish(wish.intervalMs / 1000)
+        return pulse.announce()
+
+    def _tell_pulse(self, pulse: Pulse) -> None:
+        if _PULSE not in self._telling:
+            frame = self.session.notification(_PULSE.decode(), pulse.announce())
+            task = self._telling[_PULSE] = asyncio.create_task(self._tell(frame, None))
+            task.add_done_callback(lambda _task: self._telling.pop(_PULSE, None))
 
     def _on_change(self, change: Change) -> None:
         """Tell the client, if it wants to hear of it: at most one such message is on its way at a time."""

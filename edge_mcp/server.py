@@ -224,7 +224,7 @@ class Server:
         return {}
 
     async def _unsubscribe(self, conversation: Conversation, _request: Request, params: UnsubscribeParams) -> Answer:
-        conversation.subscribed.discard(params.uri)
+        conversation.unsubscribe(params.uri)
         return {}
 
     # Prompts and completion

@@ -92,6 +92,10 @@ class Engines:
         """From now on keep idle models `scale` times as long as they would be (1: as set); 0: unload them now."""
         await self._keeper.shrink(scale)
 
+    def look(self) -> None:
+        """Look whether the device is short of memory, and unload what is idle if so."""
+        self._keeper.look()
+
     async def close(self) -> None:
         """End all engines for good; requests in flight fail."""
         self._closed = True

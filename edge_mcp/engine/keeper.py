@@ -60,9 +60,13 @@ class Keeper:
         if due is not None:
             self._wake(due)
         if now - self._looked >= LOOK_S:
-            self._looked = now
-            if self._room.is_short():
-                self._wake(now)
+            self.look()
+
+    def look(self) -> None:
+        """Look whether the device is short of memory, and unload what is idle if so."""
+        self._looked = self._clock()
+        if self._room.is_short():
+            self._wake(self._looked)
 
     def uses(self, key: str) -> int:
         """How many calls use a model, or wait for it."""

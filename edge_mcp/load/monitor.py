@@ -48,7 +48,7 @@ class Monitor:
         self._warmth: tuple[float, float] | None = None
         self._slope = 0.0
         self._last: Sample | None = None
-        self._zone = next(_processor_zones(root), None)
+        self._zone = next((zone for zone in _processor_zones(root) if self._parsed(zone, signals.celsius) is not None), None)
         self._throttled = next(iter(sorted(root.glob("sys/devices/platform/soc*/soc*firmware/get_throttled"))), None)
         self._device = DeviceMemory(root / "proc", root / "sys/fs/cgroup")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from edge_mcp.errors import ManifestError
-from edge_mcp.repository.manifest import MANIFEST_NAME, SUFFIXES, Manifest, read
+from edge_mcp.repository.manifest import DEVICE_STATUS, MANIFEST_NAME, SUFFIXES, Manifest, read
 from edge_mcp.repository.sections import ModelSection, ToolSection
 
 
@@ -81,6 +81,7 @@ def derived(file: Path, name: str = "") -> Manifest:
     name = name or bare_name(file)
     ending = "_tflite" if name == f"{_plain_name(file)}-tflite" else ""
     tool = (re.sub(r"[^A-Za-z0-9_-]+", "_", file.stem)[: 64 - len(ending)].strip("_") or "model") + ending
+    tool = f"{tool}_model" if tool == DEVICE_STATUS else tool
     description = f"Runs the model {file.name} on tensors: one argument for each of its inputs."
     return Manifest(ModelSection(name, "0.0.0", file.name), ToolSection(tool, file.stem, description))
 

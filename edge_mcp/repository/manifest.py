@@ -21,6 +21,8 @@ from edge_mcp.repository.steps import FINDERS, Problem, Step, output_problems, p
 
 MANIFEST_NAME = "model.toml"
 SUFFIXES = (".onnx", ".tflite")
+DEVICE_STATUS = "device_status"
+"""The server's own tool, whose name no model's can have."""
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -109,6 +111,7 @@ def _problems(manifest: Manifest, data: dict[str, Any]) -> Iterator[Problem]:
     version = manifest.model.version
     yield not is_version(version), f"model.version {version!r}", "Write a semantic version, such as 1.0.0 or 1.1.0-beta.2"
     yield not _TOOL_NAME.fullmatch(tool), f"tool.name {tool!r}", "Use 1 to 64 letters, digits, '_' or '-'"
+    yield tool == DEVICE_STATUS, f"tool.name {tool!r}", "The server has a tool of this name: give the model's another one"
     yield from resource_problems(manifest.scheduling, manifest.resources)
     yield from step_problems(manifest.steps, data)
     for number, part in enumerate(manifest.parts, 1):

@@ -51,8 +51,10 @@ class DeviceResources:
         signatures: Signatures,
         measured: Measurements,
         clock: Callable[[], float] = time.monotonic,
+        temperature_c: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._engine = engine
+        self._temperature_c = temperature_c
         self._signatures = signatures
         self._measured = measured
         self._clock = clock
@@ -141,7 +143,7 @@ class DeviceResources:
             "memory": {"server_mb": probe.resident_mb(os.getpid()), "engine_mb": probe.resident_mb(pid) if pid else None},
             "load": {"average_1min": average[0], "average_5min": average[1], "average_15min": average[2]},
             "processors": len(os.sched_getaffinity(0)),
-            "cpu_temperature_c": probe.cpu_temperature_c(),
+            "cpu_temperature_c": self._temperature_c(),
         }
 
     def _calls(self, name: str) -> dict[str, int]:

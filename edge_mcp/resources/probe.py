@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 
 PROC = Path("/proc")
-THERMAL = Path("/sys/class/thermal")
-_CPU = ("cpu", "soc", "x86_pkg")
 
 
 def resident_mb(pid: int, proc: Path = PROC) -> float | None:
@@ -24,14 +22,3 @@ def load_average() -> tuple[float, float, float] | None:
     except OSError:
         return None
     return round(one, 2), round(five, 2), round(fifteen, 2)
-
-
-def cpu_temperature_c(thermal: Path = THERMAL) -> float | None:
-    """The temperature of the processor's thermal zone."""
-    for zone in sorted(thermal.glob("thermal_zone*")):
-        try:
-            if any(name in (zone / "type").read_text("ascii").lower() for name in _CPU):
-                return int((zone / "temp").read_text("ascii")) / 1000
-        except (OSError, ValueError):
-            continue
-    return None

@@ -8,9 +8,9 @@ import msgspec
 from edge_mcp.context import Context
 from edge_mcp.errors import ArgumentError
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
+from edge_mcp.repository.manifest import DEVICE_STATUS as NAME
 from edge_mcp.tools.base import TaskUse, Tool
 
-NAME = "device_status"
 _TITLE = "Status of the device"
 _SAYS = (
     "How loaded the device is that these tools run on, and why: heat, power, memory, processor; which models are loaded, how "

@@ -84,6 +84,16 @@ def test_a_sample_is_kept_for_a_second(tmp_path: Path) -> None:
     assert monitor.sample().load.temperature_c == 60
 
 
+def test_the_temperature_is_that_of_the_processors_first_zone_that_answers(tmp_path: Path) -> None:
+    for number, (kind, value) in enumerate([("acpitz", "20000"), ("cpu-thermal", "x"), ("cpu-thermal", "48312")]):
+        zone = tmp_path / f"sys/class/thermal/thermal_zone{number}"
+        zone.mkdir(parents=True)
+        (zone / "type").write_text(kind + "\n")
+        (zone / "temp").write_text(value + "\n")
+    (tmp_path / "sys/class/thermal/thermal_zone3").mkdir()
+    assert Monitor(tmp_path, Clock()).sample().load.temperature_c == 48.312
+
+
 def test_the_temperatures_slope_is_taken_over_ten_seconds(tmp_path: Path) -> None:
     clock = Clock()
     monitor = Monitor(copied("pi-5", tmp_path), clock)

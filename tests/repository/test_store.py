@@ -119,3 +119,16 @@ def test_signatures_that_cannot_be_kept_or_read_cost_nothing_but_time(tmp_path: 
     signatures = Signatures(tmp_path / "taken")
     signatures.put(file, Described(Signature((), ()), ""))
     assert signatures.get(file) is None
+
+
+def test_no_model_has_the_name_of_the_servers_own_tool(tmp_path: Path) -> None:
+    assert derived(Path("/models/device_status.onnx")).tool.name == "device_status_model"
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "model.toml").write_text(
+        '[model]\nname = "one"\nversion = "1.0.0"\nfile = "one.onnx"\n[tool]\nname = "device_status"\ndescription = "."\n'
+    )
+    store = scan([tmp_path])
+    assert store.entries == ()
+    (problem,) = store.problems
+    assert "tool.name 'device_status' is not possible. The server has a tool of this name" in problem

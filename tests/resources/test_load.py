@@ -78,7 +78,8 @@ async def test_who_listens_hears_of_each_change_of_state(
             assert await state() == "CRITICAL"
         await talk.hears(lambda one: one.get("method") == "notifications/resources/updated")
         assert updates() == [LOAD]
-        assert [line for line in caplog.messages if "CRITICAL" in line] == ["the device is CRITICAL (was NOMINAL): 84 °C"]
+        [line] = [line for line in caplog.messages if "CRITICAL" in line]
+        assert line.startswith("the device is CRITICAL (was NOMINAL): 84 °C [signals=temperature lanes=1 ")
         clock.now += 1
         assert await state() == "CRITICAL"
         assert updates() == [LOAD]

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from edge_mcp.resources.probe import cpu_temperature_c, load_average, resident_mb
+from edge_mcp.resources.probe import load_average, resident_mb
 
 
 def test_memory_is_that_of_the_process() -> None:
@@ -19,14 +19,3 @@ def test_a_status_without_memory_is_none(tmp_path: Path) -> None:
 
 def test_the_load_has_three_averages() -> None:
     assert len(load_average() or ()) == 3
-
-
-def test_the_temperature_is_the_processors(tmp_path: Path) -> None:
-    assert cpu_temperature_c(tmp_path) is None
-    for number, (kind, value) in enumerate([("acpitz", "20000"), ("cpu-thermal", "x"), ("cpu-thermal", "48312")]):
-        zone = tmp_path / f"thermal_zone{number}"
-        zone.mkdir()
-        (zone / "type").write_text(kind + "\n")
-        (zone / "temp").write_text(value + "\n")
-    (tmp_path / "thermal_zone3").mkdir()
-    assert cpu_temperature_c(tmp_path) == 48.312
