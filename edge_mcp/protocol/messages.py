@@ -19,6 +19,12 @@ class Implementation(msgspec.Struct, omit_defaults=True):
     title: str = ""
 
 
+class KeepAliveWish(msgspec.Struct):
+    """A WebSocket peer wants to be told how it is kept alive, also when that changes; and how often it would be pinged."""
+
+    intervalMs: Annotated[float, msgspec.Meta(gt=0, le=86_400_000)] | None = None
+
+
 class Meta(msgspec.Struct):
     """A request's `_meta`."""
 
@@ -32,6 +38,7 @@ class Meta(msgspec.Struct):
         name="io.edge-mcp/deadlineMs", default=None
     )
     background: bool = msgspec.field(name="io.edge-mcp/background", default=False)
+    keepalive: KeepAliveWish | None = msgspec.field(name="io.edge-mcp/keepalive", default=None)
 
 
 class Params(msgspec.Struct):
@@ -56,10 +63,10 @@ class AskingParams(Params, kw_only=True):
 
 
 class CallParams(AskingParams, kw_only=True):
-    """`tools/call`, with the arguments left as the peer encoded them."""
+    """`tools/call`, with the arguments left as the peer encoded them; empty where there are none."""
 
     name: str
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+    arguments: msgspec.Raw = msgspec.Raw()
 
 
 class ListParams(Params):

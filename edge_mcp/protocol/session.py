@@ -4,6 +4,7 @@ The first request decides the era of the whole conversation (2026-07-28, Version
 legacy one, a request whose `_meta` names its revision a modern one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from edge_mcp.protocol.messages import (
     CancelledParams,
     Implementation,
     InitializeParams,
+    KeepAliveWish,
     LogLevel,
     Meta,
     Params,
@@ -29,6 +31,7 @@ from edge_mcp.transports.base import Frame, Oversized
 _PARAMS = {**LEGACY_METHODS, **MODERN_METHODS}
 _EMPTY = msgspec.Raw(b"{}")
 _SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+_KEEPALIVE = "io.edge-mcp/keepalive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,8 @@ class Session:
         self.log_level: LogLevel = "info"
         """From which level on a legacy client wants to hear log messages."""
         self.modern = False
+        self.keepalive: Callable[[KeepAliveWish | None], dict[str, Any]] | None = None
+        """What the answers that open a conversation tell of how its connection is kept alive, by what the peer said of it."""
         self._about = about
         self._open: dict[RequestId, str] = {}
         self._batches: dict[RequestId, _Batch] = {}
@@ -262,7 +267,8 @@ class Session:
             )
         self._check_offered(request_id, method)
         if method == "server/discover":
-            return Answer(jsonrpc.result(request_id, self._complete(method, self._discovery())), request_id)
+            discovery = {**self._discovery(), **self._kept(params.meta)}
+            return Answer(jsonrpc.result(request_id, self._complete(method, discovery)), request_id)
         if isinstance(params, SetLevelParams):
             self.log_level = params.level
             return Answer(jsonrpc.result(request_id, {}), request_id)
@@ -285,6 +291,7 @@ class Session:
             "capabilities": self._about.capabilities,
             "serverInfo": self._about.info,
             "instructions": self._about.instructions,
+            **self._kept(params.meta),
         }
         return Answer(jsonrpc.result(request_id, answer), request_id)
 
@@ -319,6 +326,9 @@ class Session:
             "capabilities": self._about.modern_capabilities,
             "instructions": self._about.instructions,
         }
+
+    def _kept(self, meta: Meta) -> dict[str, Any]:
+        return {} if self.keepalive is None else {"_meta": {_KEEPALIVE: self.keepalive(meta.keepalive)}}
 
     def _complete(self, method: str, value: dict[str, Any] | ToolResult) -> Any:
         """A result as this conversation's revision wants it."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 MAX_MESSAGE = 32 * 1024 * 1024
 """Bytes in a frame, unless configured otherwise: a 12-megapixel PNG in base64 fits."""
@@ -79,6 +79,27 @@ class Connection(Protocol):
     async def close(self, reason: str = "") -> None:
         """End the conversation; `__aiter__` then stops. Idempotent."""
         ...
+
+
+class Pulse(Protocol):
+    """How a connection is kept alive. `changed` is called when the peer should be told anew."""
+
+    changed: Callable[[], None] | None
+
+    def wish(self, interval_s: float) -> None:
+        """The peer asks for another interval; `announce` says what it gets."""
+        ...
+
+    def announce(self) -> dict[str, Any]:
+        """What the peer is told: `intervalMs`, `graceMs`, `state`."""
+        ...
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """A connection whose peer is pinged."""
+
+    pulse: Pulse
 
 
 Serve = Callable[[Connection], Awaitable[None]]
