@@ -60,6 +60,24 @@ def cpu_ms(pid: int) -> float:
     return sum(int((task / "schedstat").read_text("ascii").split()[0]) for task in tasks) / 1e6
 
 
+def wakeups(pid: int) -> int:
+    """How often threads of a process have stopped waiting: each wait is a voluntary switch to something else."""
+    statuses = ((task / "status").read_text("ascii") for task in Path(f"/proc/{pid}/task").iterdir())
+    return sum(int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.M)[0]) for text in statuses)
+
+
+def disk_bytes(pid: int) -> int:
+    """What a process caused to be written to disks."""
+    return int(re.findall(r"^write_bytes: (\d+)", Path(f"/proc/{pid}/io").read_text("ascii"), re.M)[0])
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 class Conversation:
     """A client's side of MCP in one era; `exchange` sends a message and yields the messages that follow a request."""
 
@@ -95,12 +113,13 @@ class Conversation:
 class Child:
     """A running server; leaving the `with` block ends it."""
 
-    def __init__(self, argv: Sequence[str], cwd: Path) -> None:
+    def __init__(self, argv: Sequence[str], cwd: Path, **environment: str) -> None:
         self._name = Path(argv[0]).name
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed in __exit__)
         pipe = subprocess.PIPE
         self.started = time.perf_counter()
-        self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=self._stderr, cwd=cwd, bufsize=0)
+        env = {**os.environ, **environment}
+        self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=self._stderr, cwd=cwd, bufsize=0, env=env)
         self._stdin, self._stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         self.pid = self._process.pid
         self._buffer = b""
@@ -143,6 +162,10 @@ class Child:
                 return
             time.sleep(0.02)
         raise self._failure(f"does not listen on port {port}")
+
+    def ask_line(self, line: str) -> bytes:
+        """The line that answers this one, of a child that does not speak MCP. Raises: BenchError."""
+        return next(self._exchange_line(line.encode(), True))
 
     def _exchange_line(self, message: bytes, expects_answer: bool) -> Iterator[bytes]:
         view = memoryview(message + b"\n")
