@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Protocol
 
@@ -86,6 +87,12 @@ def load(pid: int, lanes: Sequence[Lane], seconds: float) -> Load:
         return Load(calls, elapsed, cpu_seconds(pid) - cpu, waited_seconds(pid) - waited)
 
 
+def calmer_half(measured: Sequence[Load]) -> list[Load]:
+    """The rounds that the machine's other work disturbed least."""
+    calmest = sorted(measured, key=lambda one: one.waited_seconds / one.seconds)
+    return calmest[: (len(measured) + 1) // 2]
+
+
 def cpu_seconds(pid: int) -> float:
     """The CPU time of a process, with that of its threads that have ended; in steps of 10 ms."""
     with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  (the clock runs)
@@ -100,24 +107,26 @@ def waited_seconds(pid: int) -> float:
 
 
 class _Calls:
-    """What to send, each time with another number where `call` has FIRST_ID."""
+    """What to send, in turn and each time with another number where they have FIRST_ID."""
 
-    def __init__(self, call: bytes) -> None:
-        self._before, _, self._after = call.partition(str(FIRST_ID).encode())
+    def __init__(self, calls: Sequence[bytes]) -> None:
+        parted = (call.partition(str(FIRST_ID).encode()) for call in calls)
+        self._parts = cycle([(before, after) for before, _, after in parted])
         self._last = FIRST_ID
 
     def __next__(self) -> bytes:
         self._last += 1
-        return b"%b%d%b" % (self._before, self._last, self._after)
+        before, after = next(self._parts)
+        return b"%b%d%b" % (before, self._last, after)
 
 
 class Pipe:
     """A server's standard input and output, where all callers share the one stream; see Lane."""
 
-    def __init__(self, read_fd: int, write_fd: int, line: bytes, callers: int) -> None:
+    def __init__(self, read_fd: int, write_fd: int, lines: Sequence[bytes], callers: int) -> None:
         self.callers = callers
         self._read_fd, self._write_fd = read_fd, write_fd
-        self._lines = _Calls(line)
+        self._lines = _Calls(lines)
         self._buffer = b""
 
     def fileno(self) -> int:
@@ -143,8 +152,8 @@ class _Connection(ABC):
 
     callers = 1
 
-    def __init__(self, connection: socket.socket, call: bytes) -> None:
-        self._calls = _Calls(call)
+    def __init__(self, connection: socket.socket, calls: Sequence[bytes]) -> None:
+        self._calls = _Calls(calls)
         self._socket = connection
         self._buffer = b""
 

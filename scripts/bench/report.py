@@ -56,6 +56,18 @@ def section(title: str, lines: list[str]) -> None:
     print(f"\n{title}:\n", *lines, sep="\n")
 
 
+def record(title: str, head: str, parts: list[tuple[str, list[str]]]) -> None:
+    """Put results into README.md, in the place of the last ones of this title."""
+    readme = ROOT / "scripts/bench/README.md"
+    text = readme.read_text("utf-8")
+    body = "\n".join([head, *(line for name, lines in parts for line in ("", f"{name}:", "", *lines)), ""])
+    begin = f"## Last results: {title}\n"
+    before, _, after = text.partition(begin)
+    following = after.find("\n## ")
+    rest = "" if following < 0 else after[following:]
+    readme.write_text(f"{before.rstrip()}\n\n{begin}{body}{rest}", "utf-8")
+
+
 def machine() -> str:
     """What ran the measurement, without its name."""
     cpu = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.M)
