@@ -43,6 +43,12 @@ class Config:
     """Listen beyond this machine although there is no token that peers have to show."""
     token_file: str = ""
     """File with the token that peers on the network have to show, which nobody else may read."""
+    tls: bool = False
+    """Speak TLS on the network: `https` and `wss`."""
+    tls_certificate: str = ""
+    """PEM file with the certificate to show, and those that vouch for it; empty: one of its own, made at first use."""
+    tls_key: str = ""
+    """PEM file with the key of `tls_certificate`."""
     hosts: tuple[str, ...] = ()
     """Names by which peers may call this machine, besides its own."""
     stateless: bool = False
@@ -123,6 +129,8 @@ def load(
     config = _merge(config, {name: _from_text(name, text) for name, text in values.items()}, "environment")
     config = _merge(config, {name: value for name, value in (flags or {}).items() if value is not None}, "command line")
     config.address()
+    if bool(config.tls_certificate) != bool(config.tls_key):
+        raise ConfigError("tls_certificate and tls_key go together", "Name both, or neither for a certificate of its own")
     return config
 
 
@@ -141,6 +149,11 @@ def data_folder() -> Path:
 def cache_folder() -> Path:
     """Where what can be made again is kept."""
     return _folder("CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache")
+
+
+def tls_folder() -> Path:
+    """Where the certificate of its own and the key are kept."""
+    return data_folder() / "tls"
 
 
 def _folder(systemd: str, xdg: str, home: str) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_mcp.config import Config
+from edge_mcp.config import Config, tls_folder
 from edge_mcp.errors import ConfigError
 from edge_mcp.server import Server
 from edge_mcp.transports.base import Listener
@@ -24,6 +24,7 @@ _ADAPTERS = {
     "is loopback": "edge_mcp.transports.access:is_loopback",
     "token hash": "edge_mcp.transports.access:token_hash",
     "token": "edge_mcp.tokens:find",
+    "tls": "edge_mcp.transports.tls:of",
 }
 
 
@@ -71,6 +72,7 @@ def _http(
         session_idle_s=config.session_idle_s,
         message=config.max_message_bytes(),
     )
+    identity = _load("tls")(config.tls_certificate, config.tls_key, tls_folder()) if config.tls else None
     info = server.about.info
     name = re.sub(r"[^\w.-]", "-", info.name, flags=re.ASCII)
     options = _load("http options")(
@@ -81,14 +83,21 @@ def _http(
         schema=server.input_schema,
         stateless=server.serve if config.stateless else None,
         old_sse=config.old_sse,
-        card=_load("card")(f"{CARD_PREFIX}/{name}", info.title or info.name, DESCRIPTION),
+        tls=identity.context if identity else None,
+        card=_load("card")(f"{CARD_PREFIX}/{name}", info.title or info.name, DESCRIPTION, _shown(identity)),
         is_ready=lambda: not server.draining,
         metrics=metrics,
     )
+    certificate = f"\nits certificate is {identity.fingerprint}" if identity else ""
     listener: Listener = _load("http")(
-        host, port, options, lambda url: say(f"listening on {url} and {url.replace('http', 'ws', 1)}")
+        host, port, options, lambda url: say(f"listening on {url} and {url.replace('http', 'ws', 1)}{certificate}")
     )
     return listener
+
+
+def _shown(identity: Any) -> dict[str, Any]:
+    """What the card says of the certificate."""
+    return {"_meta": {"io.edge-mcp/certificate": identity.fingerprint}} if identity else {}
 
 
 def _load(adapter: str) -> Any:

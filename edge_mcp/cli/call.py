@@ -100,7 +100,7 @@ async def _connect(options: argparse.Namespace, screen: "_Screen") -> Connection
         from edge_mcp.cli.remote import connected
 
         screen.progress(0, None, "connecting")
-        return await connected(options.url, options.token_file)
+        return await connected(options.url, options.token_file, screen.log)
     from edge_mcp.client.stdio import StdioServer
 
     screen.progress(0, None, "starting")

@@ -13,6 +13,7 @@ from edge_mcp.errors import EdgeError
 COMMANDS = {
     "serve": "serve the models as MCP tools, over stdio, HTTP or WebSockets",
     "call": "call a tool, here or on another server, and show what it answers",
+    "connect": "let a host that only speaks stdio use a device on the network",
     "models": "look after the models: list, show, add, use …",
     "top": "watch a running server: its load, models and queue",
     "doctor": "look at this device: what may be wrong, and what to do",

@@ -34,6 +34,9 @@ def parser() -> Parser:
     parser.add_argument("--preload", metavar="MODEL", action="append", help="load this model at the start, and keep it")
     parser.add_argument("--insecure", action="store_const", const=True, help="listen beyond this machine, for anybody there")
     parser.add_argument("--token-file", metavar="FILE", help="the token that peers have to show (see edge-mcp token)")
+    parser.add_argument("--tls", action="store_const", const=True, help="speak TLS: https and wss")
+    parser.add_argument("--tls-certificate", metavar="FILE", help="the certificate to show (default: one made at first use)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the key of that certificate")
     parser.add_argument("--host-name", metavar="NAME", action="append", help="a name that peers may call this machine by")
     parser.add_argument("--stateless", action="store_const", const=True, help="no HTTP sessions for older clients")
     parser.add_argument("--old-sse", action="store_const", const=True, help="serve HTTP+SSE of 2024-11-05 too, at /sse")
@@ -67,6 +70,9 @@ def settings(options: argparse.Namespace) -> Config:
         "listen": options.listen,
         "insecure": options.insecure,
         "token_file": options.token_file,
+        "tls": options.tls,
+        "tls_certificate": options.tls_certificate,
+        "tls_key": options.tls_key,
         "hosts": options.host_name,
         "stateless": options.stateless,
         "old_sse": options.old_sse,

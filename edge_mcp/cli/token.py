@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_mcp import tokens
 from edge_mcp.cli.options import Parser
-from edge_mcp.config import load
+from edge_mcp.config import load, tls_folder
 from edge_mcp.errors import ConfigError
 
 _ALL = ("0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
@@ -37,7 +37,12 @@ def run(options: argparse.Namespace) -> int:
     token = made or tokens.find(config.token_file)
     if options.show and not token:
         raise ConfigError("there is no token", "Make one: edge-mcp token")
-    print(hosts(token, url(*config.address())))
+    print(hosts(token, url(*config.address(), config.tls)))
+    if config.tls:
+        from edge_mcp.transports import tls
+
+        shown = tls.of(config.tls_certificate, config.tls_key, tls_folder())
+        print(f"\ncertificate: {shown.fingerprint}\n  in {shown.certificate}")
     if made:
         print(f"\nA new token is in {tokens.own_file()}. A server that runs already takes it when it starts again.")
     return 0
@@ -53,11 +58,11 @@ def _made(new: bool, show: bool, token_file: str) -> str:
     return ""
 
 
-def url(host: str, port: int) -> str:
+def url(host: str, port: int, tls: bool = False) -> str:
     """The address of the MCP endpoint, as hosts on the network would write it."""
     if host in _ALL:
         host = socket.gethostname().partition(".")[0] + ".local"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/mcp"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/mcp"
 
 
 def hosts(token: str, url: str) -> str:

@@ -16,6 +16,7 @@ from edge_mcp.cli.arguments import seconds
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.page import Load, Status, page
 from edge_mcp.cli.remote import connected
+from edge_mcp.cli.render import printable
 from edge_mcp.client.client import Client
 from edge_mcp.errors import CallError, ConnectionClosed
 
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _watch(options: argparse.Namespace) -> None:
     """Raises: EdgeError."""
-    async with Client(await connected(options.url, options.token_file)) as client:
+    async with Client(await connected(options.url, options.token_file, _say)) as client:
         if options.once or not sys.stdout.isatty():
             print("\n".join(await _look(client, options.url, False)))
             return
@@ -68,6 +69,10 @@ async def _watch(options: argparse.Namespace) -> None:
             while True:
                 await asyncio.sleep(options.interval)
                 _draw(await _look(client, options.url, True))
+
+
+def _say(line: str) -> None:
+    print(f"edge-mcp: {printable(line)}", file=sys.stderr, flush=True)
 
 
 async def _look(client: Client, url: str, colours: bool) -> list[str]:

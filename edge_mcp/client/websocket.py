@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator
 
 from aiohttp import (
@@ -38,8 +39,11 @@ class WebSocketServer:
         self._socket = socket
 
     @classmethod
-    async def connect(cls, url: str, limit: int = MAX_MESSAGE, token: str = "") -> "WebSocketServer":
-        """Connect to `ws://` or `wss://` `url`, showing `token` if there is one. Raises: ConfigError."""
+    async def connect(
+        cls, url: str, limit: int = MAX_MESSAGE, token: str = "", tls: ssl.SSLContext | None = None
+    ) -> "WebSocketServer":
+        """Connect to `ws://` or `wss://` `url`, showing `token` if there is one; `tls` judges the certificate, by default by
+        who signed it. Raises: ConfigError."""
         if not url.startswith(("ws://", "wss://")):
             raise ConfigError(f"{url!r} is not the address of a WebSocket", _HINT)
         session = ClientSession()
@@ -52,6 +56,7 @@ class WebSocketServer:
                     max_msg_size=limit,
                     decode_text=False,
                     timeout=ClientWSTimeout(ws_close=CLOSE_S),
+                    ssl=tls or True,
                 )
             if socket.protocol != SUBPROTOCOL:
                 await socket.close()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -61,6 +62,7 @@ class Options:
     card: about.Card | None = None
     is_ready: Callable[[], bool] = lambda: True
     metrics: Callable[[], str] | None = None
+    tls: ssl.SSLContext | None = None
 
 
 class HttpListener:
@@ -92,13 +94,13 @@ class HttpListener:
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._host, self._port)
+            site = web.TCPSite(runner, self._host, self._port, ssl_context=options.tls)
             try:
                 await site.start()
             except OSError as error:
                 hint = "Stop what uses it, or choose another with --listen HOST:PORT"
                 raise ConfigError(f"cannot listen on {self._host}:{self._port}: {_reason(error)}", hint) from error
-            self._ready(f"http://{_bracketed(self._host)}:{runner.addresses[0][1]}{PATH}")
+            self._ready(f"{'https' if options.tls else 'http'}://{_bracketed(self._host)}:{runner.addresses[0][1]}{PATH}")
             await asyncio.get_running_loop().create_future()
         finally:
             await sessions.close()

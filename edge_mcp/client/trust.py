@@ -1,0 +1,161 @@
+"""Whether a device's certificate is its own: by who signed it, or by its fingerprint, which is remembered at first use.
+
+A device in a LAN has no name that anybody would sign a certificate for. So its own, self-signed one is taken as it is the first
+time, and has to be the same ever after, as with SSH. A pin given from the start leaves no first time.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edge_mcp.errors import ConfigError
+
+CONNECT_S = 10.0
+_SELF_SIGNED = 18  # X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT of OpenSSL
+_MAX_FILE = 1024 * 1024
+
+
+def digest_of(fingerprint: str) -> str:
+    """A SHA-256 fingerprint as 64 hexadecimal digits, from how people and programs write it. Raises: ConfigError."""
+    digits = fingerprint.strip().lower().removeprefix("sha256").lstrip(":= ").replace(":", "")
+    if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+        raise ConfigError(
+            f"{fingerprint[:100]!r} is no fingerprint of a certificate",
+            "Write the 64 digits after sha256: that the device shows",
+        )
+    return digits
+
+
+class _Pinning(ssl.SSLContext):
+    """Takes the one certificate that has the digest `pin`, and any where that is empty. `seen` is what there was."""
+
+    pin = ""
+    seen = ""
+
+
+class _PinnedObject(ssl.SSLObject):
+    """One connection of a _Pinning: judges as part of the handshake, so that nothing is sent to the wrong one."""
+
+    def do_handshake(self) -> None:
+        """See ssl.SSLObject. Raises: ssl.SSLError."""
+        super().do_handshake()
+        context = self.context
+        assert isinstance(context, _Pinning)  # noqa: S101 - narrows the type for mypy
+        context.seen = hashlib.sha256(self.getpeercert(binary_form=True) or b"").hexdigest()
+        if context.pin and not hmac.compare_digest(context.seen, context.pin):
+            raise ssl.SSLError("the certificate is another one")
+
+
+class Trust:
+    """Judges the device at one URL. `known` is the file of what was seen before, `pin` the fingerprint that it has to have;
+    `say` tells the user."""
+
+    def __init__(self, url: str, known: Path, say: Callable[[str], None], pin: str = "") -> None:
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._port = parts.port or 443
+        self._name = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        self._known = known
+        self._say = say
+        self._pin = digest_of(pin) if pin else ""
+        self._context: ssl.SSLContext | None = None
+
+    async def context(self) -> ssl.SSLContext:
+        """For a connection to the device. Raises: ConfigError, whose cause is an OSError where it is not there."""
+        if self._context is None:
+            pin = self._pin or self._remembered()
+            self._context = _pinning(pin) if pin else await self._met()
+        return self._context
+
+    def check(self) -> None:
+        """After a connection failed: whether it was for the certificate. Raises: ConfigError."""
+        context = self._context
+        if not isinstance(context, _Pinning) or context.seen in ("", context.pin):
+            return
+        seen, context.seen = context.seen, ""
+        what = f"the certificate of {self._name} is sha256:{seen}, not sha256:{context.pin}"
+        if self._pin:
+            raise ConfigError(
+                what, "Compare with what the device shows (edge-mcp token --show). If it has a new one, name that"
+            )
+        raise ConfigError(
+            f"{what} as before. Another device may pose as it",
+            f"If it was set up anew, compare with what it shows (edge-mcp token --show), and delete its line in {self._known}",
+        )
+
+    async def _met(self) -> ssl.SSLContext:
+        """The first time: by who signed the certificate, and else by the certificate itself. Raises: ConfigError."""
+        verifying = ssl.create_default_context()
+        try:
+            await self._handshake(verifying)
+        except ssl.SSLCertVerificationError as error:
+            if error.verify_code != _SELF_SIGNED:
+                hint = "Name its fingerprint with --fingerprint, or who signs it with the variable SSL_CERT_FILE"
+                raise ConfigError(f"the certificate of {self._name} is not valid: {error.verify_message}", hint) from None
+        else:
+            return verifying
+        context = _pinning("")
+        await self._handshake(context)
+        context.pin = context.seen
+        self._remember(context.pin)
+        return context
+
+    async def _handshake(self, context: ssl.SSLContext) -> None:
+        """Raises: ssl.SSLCertVerificationError; ConfigError for anything else."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, writer = await asyncio.open_connection(self._host, self._port, ssl=context)
+        except ssl.SSLCertVerificationError:
+            raise
+        except ssl.SSLError as error:
+            raise ConfigError(f"{self._name} does not speak TLS as it should: {error.reason or error}") from None
+        except OSError as error:
+            reason = "it does not answer" if isinstance(error, TimeoutError) else error.strerror or error
+            raise ConfigError(f"{self._name} cannot be reached: {reason}") from error
+        writer.close()
+
+    def _remembered(self) -> str:
+        """The digest of the device's certificate at first use. Raises: ConfigError."""
+        try:
+            with self._known.open("rb") as stream:
+                lines = stream.read(_MAX_FILE).decode("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise ConfigError(f"{self._known} cannot be read: {error.strerror}") from None
+        for line in lines:
+            name, _, fingerprint = line.partition(" ")
+            if name == self._name:
+                try:
+                    return digest_of(fingerprint)
+                except ConfigError:
+                    raise ConfigError(f"{self._known} has no fingerprint for {name}", "Delete that line") from None
+        return ""
+
+    def _remember(self, digest: str) -> None:
+        line = f"{self._name} sha256:{digest}\n".encode()
+        try:
+            self._known.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._known, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                os.write(descriptor, line)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._say(f"{self._known} cannot be written ({error.strerror}), so that {self._name} will be new again next time")
+        self._say(f"{self._name} is new here: compare what the device shows with its certificate, sha256:{digest}")
+
+
+def _pinning(pin: str) -> _Pinning:
+    context = _Pinning(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # the digest says more
+    context.sslobject_class = _PinnedObject
+    context.pin = pin
+    return context
