@@ -4,6 +4,7 @@ How often to ask (traffic, load, power, path) and when to judge (round trips, th
 server asks less often, and a slow answer is no dead peer. `wheel.py` keeps the time for all connections.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import random
 
@@ -81,24 +82,29 @@ class KeepAlive:
     """One connection's. Times are monotonic seconds; `stall` is how long the server has stood since its start, all in all.
 
     `far`: there is a proxy or a router between, so the path may forget. `stretch` multiplies the interval: load and power.
+    `chance` gives numbers from 0 to 1, for the jitter of each ping.
     """
 
     __slots__ = (
-        "_far", "_heard", "_jitter", "_misses", "_number", "_pinged", "_policy", "_rttvar", "_sent", "_srtt", "_stall",
-        "_stretch", "_strikes", "_struck", "_wish", "waiting",
+        "_chance", "_far", "_heard", "_jitter", "_misses", "_number", "_pinged", "_policy", "_rttvar", "_sent", "_srtt",
+        "_stall", "_stretch", "_strikes", "_struck", "_timing", "_wish", "waiting",
     )  # fmt: skip
 
-    def __init__(self, policy: Policy, now: float, far: bool = False, stretch: float = 1.0) -> None:
+    def __init__(
+        self, policy: Policy, now: float, far: bool = False, stretch: float = 1.0, chance: Callable[[], float] = random
+    ) -> None:
         self.waiting = False
         """Whether a ping is not answered yet."""
         self._policy = policy
         self._far = far
         self._stretch = stretch
+        self._chance = chance
         self._wish: float | None = None
         self._heard = self._sent = self._pinged = self._struck = now
         self._stall = 0.0
         self._misses = 0
         self._number = 0
+        self._timing = False
         self._strikes = 0.0
         self._srtt: float | None = None
         self._rttvar = 0.0
@@ -145,7 +151,8 @@ class KeepAlive:
 
     def ponged(self, payload: bytes, now: float, stall: float = 0.0) -> None:
         """A pong came; one that answers the last ping measures the round trip, without the server's own stall."""
-        if self.waiting and payload == self._payload():
+        if self._timing and payload == self._payload():
+            self._timing = False
             self._measure(max(0.0, now - self._pinged - (stall - self._stall)))
         self.heard(now)
 
@@ -170,7 +177,7 @@ class KeepAlive:
             silent = now - self._heard
             return Dead(f"no answer to {self._policy.misses} pings, and nothing else for {silent:.0f} s")
         self._misses += self.waiting
-        self.waiting = True
+        self.waiting = self._timing = True
         self._number = (self._number + 1) % 256**PAYLOAD_BYTES
         self._pinged = self._sent = now
         self._stall = stall
@@ -190,7 +197,7 @@ class KeepAlive:
         return self._number.to_bytes(PAYLOAD_BYTES)
 
     def _drawn(self) -> float:
-        return 1 + self._policy.jitter * (2 * random() - 1)  # noqa: S311 - spreads pings, keeps no secret
+        return 1 + self._policy.jitter * (2 * self._chance() - 1)
 
     def _measure(self, seconds: float) -> None:
         """RFC 6298, 2.2 and 2.3."""

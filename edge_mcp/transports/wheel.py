@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from math import ceil
+from random import random
 from typing import Any, Protocol
 
 from edge_mcp.transports import kernel
@@ -68,12 +69,13 @@ class Beat:
         self.keepalive.sent(self._loop.time())
 
     def ponged(self, payload: bytes) -> None:
-        """A pong came. Where `heard` is told of the same bytes, tell this first: it measures the round trip."""
+        """A pong came: its round trip is measured. (`heard` may have been told of its bytes already.)"""
         waiting = self.keepalive.waiting
         now = self._loop.time()
         self.keepalive.ponged(payload, now, self._wheel.stall(now))
         if waiting:
             self._wheel.answered(self)
+        self.tell()
 
     def pinged(self) -> bool:
         """A ping came; False when they come too often: end the connection with 1008."""
@@ -93,6 +95,11 @@ class Beat:
             "graceMs": ceil(promise.grace_s * 1000),
             "state": self._wheel.pace.state,
         }
+
+    def tell(self) -> None:
+        """Have the peer told anew if what it knows is much different."""
+        if self.changed is not None and self.told is not None and self.told.differs_much(self.keepalive.promise):
+            self.changed()
 
     def close(self) -> None:
         """The connection has ended. Idempotent."""
@@ -115,6 +122,8 @@ class Wheel:
         self._waiting: set[Beat] = set()
         self._heart: asyncio.TimerHandle | None = None
         self._stood = 0.0
+        self._jitter = random()  # noqa: S311 - spreads pings, keeps no secret
+        self._chance = lambda: self._jitter
         self._judging: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -123,7 +132,8 @@ class Wheel:
     def add(self, line: Line, far: bool = False) -> Beat:
         """Keep a connection alive; `far`: there is a proxy or a router between."""
         loop = asyncio.get_running_loop()
-        beat = Beat(self, line, KeepAlive(self._policy, loop.time(), far, self.pace.stretch), loop)
+        self._adapt()
+        beat = Beat(self, line, KeepAlive(self._policy, loop.time(), far, self.pace.stretch, self._chance), loop)
         self._beats.add(beat)
         self.replace(beat)
         return beat
@@ -183,6 +193,8 @@ class Wheel:
         self.wakeups += 1
         now = max(loop.time(), self._armed * self._policy.tick_s)  # the loop's clock may come a nanosecond early
         self._timer = self._armed = None
+        # The same for all that go with this tick: they stay together, and meet others in time.
+        self._jitter = random()  # noqa: S311 - spreads pings, keeps no secret
         self._adapt()
         for slot in [slot for slot in self._slots if slot * self._policy.tick_s <= now]:
             for beat in list(self._slots.get(slot, ())):
@@ -212,8 +224,7 @@ class Wheel:
             self._watch(beat)
             if not beat.keepalive.waiting:
                 self._place(beat)
-            if beat.changed is not None and beat.told is not None and beat.told.differs_much(beat.keepalive.promise):
-                beat.changed()
+            beat.tell()
 
     def _check(self, beat: Beat, now: float) -> None:
         if beat.keepalive.waiting:
