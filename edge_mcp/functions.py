@@ -15,6 +15,8 @@ import msgspec
 
 from edge_mcp.context import Context, InputRequired
 from edge_mcp.errors import ArgumentError, ConfigError, EngineError
+from edge_mcp.protocol.codec import JSON, Arguments
+from edge_mcp.protocol.jsonrpc import UNDECODABLE
 
 REF = "#/$defs/{name}"
 MAX_THREADS = 64
@@ -58,13 +60,20 @@ class Function:
         self.schema = schema_of(self._arguments, self.name)
         self.schema.pop("title", None)
         self._decoder = msgspec.json.Decoder(self._arguments)
+        self._binary = {name for name, schema in self.schema.get("properties", {}).items() if _takes_bytes(schema, self.schema)}
 
-    def decode(self, arguments: bytes) -> dict[str, Any]:
-        """JSON as keyword arguments. Raises: ArgumentError."""
+    def decode(self, arguments: Arguments) -> dict[str, Any]:
+        """What a client sent as keyword arguments. Raises: ArgumentError."""
         try:
-            values = _fields(self._decoder.decode(arguments))
-            return {**msgspec.json.decode(arguments), **values} if self._open else values
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if arguments.codec is JSON:
+                values = _fields(self._decoder.decode(arguments.data or JSON.empty))
+                return {**arguments.decode(dict), **values} if self._open else values
+            sent = arguments.decode(dict[str, Any])
+            # Bytes are for parameters that take bytes; others get what they do from JSON.
+            plain = {name: sent[name] if name in self._binary else arguments.codec.plain(sent[name]) for name in sent}
+            values = _fields(msgspec.convert(plain, self._arguments, str_keys=True))
+            return {**plain, **values} if self._open else values
+        except UNDECODABLE as error:
             raise ArgumentError(f"{self.name}: {error}", self._expected()) from None
 
     def convert(self, texts: Mapping[str, str]) -> dict[str, Any]:
@@ -168,6 +177,12 @@ def _current() -> "asyncio.Task[Any] | None":
         return asyncio.current_task()
     except RuntimeError:  # no loop is running
         return None
+
+
+def _takes_bytes(schema: Any, whole: Any) -> bool:
+    """Whether a parameter of this schema, which may refer to definitions of the `whole`, has bytes in it."""
+    encoded = msgspec.json.encode(schema)
+    return b'"contentEncoding"' in encoded or (b'"$ref"' in encoded and _takes_bytes(whole.get("$defs"), {}))
 
 
 def _is_context(hint: Any) -> bool:

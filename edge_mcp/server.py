@@ -18,6 +18,7 @@ from edge_mcp.errors import BusyError, EdgeError, EngineError, ProtocolError
 from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
 from edge_mcp.protocol import jsonrpc
+from edge_mcp.protocol.codec import Arguments, Codec, codec_of
 from edge_mcp.protocol.messages import (
     AskingParams,
     CallParams,
@@ -111,7 +112,8 @@ class Server:
 
         `version`: the legacy revision that is agreed on already, on a transport without conversations.
         """
-        conversation = Conversation(connection, Session(self.about, version), self._handle, self.changes)
+        session = Session(self.about, version, codec_of(connection.encoding))
+        conversation = Conversation(connection, session, self._handle, self.changes)
         self._live.add(conversation)
         try:
             await conversation.run()
@@ -162,16 +164,17 @@ class Server:
             known = ", ".join(tools) or "none"
             message = f"unknown tool: {params.name[:100]!r}. This server has: {known}"
             raise ProtocolError(jsonrpc.INVALID_PARAMS, message)
-        arguments = bytes(params.arguments)
+        arguments = Arguments(bytes(params.arguments), conversation.session.codec)
         use = tool.task_use(arguments) if conversation.session.modern else "never"
         if use == "never" or (use == "optional" and not _follows_tasks(params)):
             return await self._asking(
-                conversation, request, params, params.name, arguments, partial(self._outcome, tool, arguments)
+                conversation, request, params, params.name, arguments.data, partial(self._outcome, tool, arguments)
             )
         _require_tasks(params)
-        return await self._asking(conversation, request, params, params.name, arguments, partial(self._begin, tool, arguments))
+        begin = partial(self._begin, tool, arguments)
+        return await self._asking(conversation, request, params, params.name, arguments.data, begin)
 
-    async def _begin(self, tool: Tool, arguments: bytes, early: Context) -> Answer:
+    async def _begin(self, tool: Tool, arguments: Arguments, early: Context) -> Answer:
         """Run a tool as a task, once the questions that come before it are answered."""
         try:
             await tool.prepare(arguments, early)
@@ -184,12 +187,12 @@ class Server:
             context = Context(early.peer, early.capabilities, None, TaskWire(task), partial(task.ask, early.answers))
             context.deadline_ms, context.background = early.deadline_ms, early.background
             result = await self._outcome(tool, arguments, context)
-            return result.fields()
+            return {name: _decoded(field, arguments.codec) for name, field in result.fields().items()}
 
         task = self._tasks.begin(early.peer.principal, work)
         return {**task.state(), "resultType": "task"}
 
-    async def _outcome(self, tool: Tool, arguments: bytes, context: Context) -> ToolResult:
+    async def _outcome(self, tool: Tool, arguments: Arguments, context: Context) -> ToolResult:
         """A tool's result; what it refuses is a result too, which the language model sees (SEP-1303)."""
         try:
             result = await tool.call(arguments, context)
@@ -271,7 +274,7 @@ class Server:
         return self._task(conversation, params).state()
 
     async def _update_task(self, conversation: Conversation, _request: Request, params: UpdateTaskParams) -> Answer:
-        self._task(conversation, params).answer(params.inputResponses)
+        self._task(conversation, params).answer(conversation.session.codec.plain(params.inputResponses))
         return {}
 
     async def _cancel_task(self, conversation: Conversation, _request: Request, params: CancelTaskParams) -> Answer:
@@ -302,7 +305,7 @@ class Server:
             return hashlib.sha256(msgspec.json.encode([type(params).__name__, name, principal]) + arguments).hexdigest()
 
         answers = self._sealer.unseal(binding(), params.requestState) if params.requestState is not None else {}
-        answers |= params.inputResponses
+        answers |= conversation.session.codec.plain(params.inputResponses)
 
         async def ask(questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
             if missing := {key: asked for key, asked in questions.items() if not asked.accepts(answers.get(key))}:
@@ -345,6 +348,11 @@ def _require_tasks(params: Params) -> None:
     if not _follows_tasks(params):
         needed: dict[str, Any] = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
         raise ProtocolError(jsonrpc.MISSING_CAPABILITY, "this needs a client that can follow tasks", needed)
+
+
+def _decoded(field: Any, codec: Codec) -> Any:
+    """A part of a task's result, which may be fetched by a client of another encoding than the one that began the task."""
+    return codec.decode(field, Any) if isinstance(field, msgspec.Raw) else field
 
 
 def _position(cursor: str) -> int:

@@ -12,6 +12,7 @@ import pytest
 from edge_mcp import Context
 from edge_mcp.errors import ArgumentError, ConfigError, EngineError
 from edge_mcp.functions import MAX_THREADS, Function, schema_of
+from edge_mcp.protocol.codec import Arguments
 
 
 @dataclass
@@ -31,7 +32,7 @@ def test_types_of_ones_own_are_defined_beside_the_arguments() -> None:
     schema = Function(draw).schema
     assert schema["properties"]["start"] == {"$ref": "#/$defs/Point"}
     assert schema["$defs"]["Point"]["required"] == ["x"]
-    assert Function(draw).decode(b'{"start": {"x": 1}, "ends": []}') == {"start": Point(1), "ends": []}
+    assert Function(draw).decode(Arguments(b'{"start": {"x": 1}, "ends": []}')) == {"start": Point(1), "ends": []}
 
 
 def test_the_schema_of_a_type_stands_at_the_root_even_when_it_refers_to_itself() -> None:
@@ -51,7 +52,7 @@ def test_what_does_not_fit_is_refused(arguments: bytes) -> None:
     def take(n: Annotated[int, msgspec.Meta(le=10)]) -> None: ...
 
     with pytest.raises(ArgumentError, match=r"take: .*It takes n"):
-        Function(take).decode(arguments)
+        Function(take).decode(Arguments(arguments))
 
 
 def test_texts_become_what_the_hints_say() -> None:
@@ -65,10 +66,10 @@ def test_texts_become_what_the_hints_say() -> None:
 def test_a_function_with_open_arguments_gets_them_all() -> None:
     def take(n: int, **more: Any) -> None: ...
 
-    assert Function(take).decode(b'{"n": 1, "x": [2]}') == {"n": 1, "x": [2]}
+    assert Function(take).decode(Arguments(b'{"n": 1, "x": [2]}')) == {"n": 1, "x": [2]}
     assert Function(take).convert({"n": "1", "x": "y"}) == {"n": 1, "x": "y"}
     with pytest.raises(ArgumentError):
-        Function(take).decode(b'{"x": [2]}')
+        Function(take).decode(Arguments(b'{"x": [2]}'))
 
 
 async def test_a_default_that_can_be_changed_is_each_calls_own() -> None:
@@ -78,7 +79,7 @@ async def test_a_default_that_can_be_changed_is_each_calls_own() -> None:
 
     function = Function(grow)
     for _ in range(2):
-        assert await function.call(function.decode(b"{}")) == [1, 2]
+        assert await function.call(function.decode(Arguments(b"{}"))) == [1, 2]
 
 
 async def test_any_callable_can_be_served() -> None:
@@ -88,13 +89,13 @@ async def test_any_callable_can_be_served() -> None:
 
     adder = Function(Adder())
     assert adder.name == "Adder"
-    assert await adder.call(adder.decode(b'{"n": 1}')) == 2
+    assert await adder.call(adder.decode(Arguments(b'{"n": 1}'))) == 2
 
     def scale(factor: int, n: int) -> int:
         return factor * n
 
     double = Function(functools.partial(scale, 2))
-    assert await double.call(double.decode(b'{"n": 2}')) == 4
+    assert await double.call(double.decode(Arguments(b'{"n": 2}'))) == 4
 
 
 def test_hints_that_make_no_schema_are_refused() -> None:

@@ -11,6 +11,7 @@ import msgspec
 import edge_mcp
 from edge_mcp.errors import CallError, ConnectionClosed
 from edge_mcp.protocol import jsonrpc
+from edge_mcp.protocol.codec import Codec, codec_of
 from edge_mcp.protocol.jsonrpc import ErrorObject, Malformed, RequestId
 from edge_mcp.protocol.messages import ProgressParams, ToolResult
 from edge_mcp.protocol.versions import LEGACY, MODERN
@@ -67,6 +68,7 @@ class Client:
     def __init__(self, connection: Connection) -> None:
         self.version = ""
         self._connection = connection
+        self._codec = codec_of(connection.encoding)
         self._meta: dict[str, Any] = {}
         self._ids = count(1)
         self._pending: dict[RequestId, asyncio.Future[msgspec.Raw]] = {}
@@ -109,7 +111,7 @@ class Client:
         cursor: str | None = None
         while True:
             params = {} if cursor is None else {"cursor": cursor}
-            page = _decoded(await self._request("tools/list", params), _ToolList, "tools/list")
+            page = self._decoded(await self._request("tools/list", params), _ToolList, "tools/list")
             tools += page.tools
             cursor = page.nextCursor
             if not cursor:
@@ -121,11 +123,11 @@ class Client:
         Raises: CallError, ConnectionClosed.
         """
         params = {"name": name, "arguments": arguments}
-        return _decoded(await self._request("tools/call", params, on_progress), ToolResult, "tools/call")
+        return self._decoded(await self._request("tools/call", params, on_progress), ToolResult, "tools/call")
 
     async def read_resource(self, uri: str) -> str:
         """A resource's text; the first one's where there are several. Raises: CallError, ConnectionClosed."""
-        read = _decoded(await self._request("resources/read", {"uri": uri}), _Read, "resources/read")
+        read = self._decoded(await self._request("resources/read", {"uri": uri}), _Read, "resources/read")
         if not read.contents:
             raise CallError(f"the server's {uri} is empty")
         return read.contents[0].text
@@ -134,7 +136,7 @@ class Client:
         """Agree on a revision: modern where the server knows it, else the one it answers `initialize` with."""
         self._meta = _MODERN_META
         try:
-            discovery = _decoded(await self._request("server/discover", {}), _Discovery, "server/discover")
+            discovery = self._decoded(await self._request("server/discover", {}), _Discovery, "server/discover")
         except CallError:
             discovery = _Discovery([])  # a server of the legacy era refuses in many ways: any error means that
         if MODERN[-1] in discovery.supportedVersions:
@@ -142,10 +144,10 @@ class Client:
             return
         self._meta = {}
         answer = await self._request("initialize", {"protocolVersion": LEGACY[-1], "capabilities": {}, "clientInfo": _INFO})
-        self.version = _decoded(answer, dict[str, Any], "initialize").get("protocolVersion", "")
+        self.version = self._decoded(answer, dict[str, Any], "initialize").get("protocolVersion", "")
         if self.version not in LEGACY:
             raise CallError(f"the server speaks MCP {self.version or 'of no revision'}, which this client does not")
-        await self._connection.send(jsonrpc.notification("notifications/initialized", {}))
+        await self._connection.send(self._codec.notification("notifications/initialized", {}))
 
     async def _request(self, method: str, params: dict[str, Any], on_progress: Progress | None = None) -> msgspec.Raw:
         if self._ended:
@@ -158,7 +160,7 @@ class Client:
         answer: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
         self._pending[request_id] = answer
         try:
-            await self._send(jsonrpc.call(request_id, method, {**params, "_meta": meta} if meta else params))
+            await self._send(self._codec.call(request_id, method, {**params, "_meta": meta} if meta else params))
             return await answer
         except asyncio.CancelledError:
             if method == "tools/call" and not self._ended:
@@ -179,7 +181,7 @@ class Client:
 
     def _say_goodbye(self, request_id: RequestId) -> None:
         """Tell the server that nobody waits for this answer any more, without making the canceller wait for that."""
-        frame = jsonrpc.notification("notifications/cancelled", {"requestId": request_id})
+        frame = self._codec.notification("notifications/cancelled", {"requestId": request_id})
         task = asyncio.create_task(self._send(frame))
         self._goodbyes.add(task)
         task.add_done_callback(self._goodbyes.discard)
@@ -202,35 +204,41 @@ class Client:
 
     async def _receive(self, frame: bytes) -> None:
         """Take one message. Raises: Malformed, ConnectionClosed."""
-        envelope = jsonrpc.decode(frame)
-        known = jsonrpc.request_id(envelope.id) if jsonrpc.present(envelope.id) else None
+        envelope = self._codec.envelope(frame)
+        known = self._codec.request_id(envelope.id) if jsonrpc.present(envelope.id) else None
         if isinstance(envelope.method, str):
             if known is not None:
                 await self._connection.send(self._answer(known, envelope.method))
             elif envelope.method == "notifications/progress":
                 self._note_progress(envelope.params)
         elif known is None:
-            raise Malformed(jsonrpc.INVALID_REQUEST, _error(envelope.error).message, None)
+            raise Malformed(jsonrpc.INVALID_REQUEST, _error(envelope.error, self._codec).message, None)
         elif (waiting := self._pending.get(known)) is not None and not waiting.done():
             if jsonrpc.present(envelope.result):
                 waiting.set_result(envelope.result)
             else:
-                error = _error(envelope.error)
+                error = _error(envelope.error, self._codec)
                 waiting.set_exception(CallError(error.message, code=error.code))
 
     def _answer(self, request_id: RequestId, method: str) -> bytes:
         """To what the server asks: it may ask whether the client is there, and nothing else."""
         if method == "ping":
-            return jsonrpc.result(request_id, {})
-        return jsonrpc.error(request_id, jsonrpc.METHOD_NOT_FOUND, f"method not found: {method[:100]}")
+            return self._codec.result(request_id, {})
+        return self._codec.error(request_id, jsonrpc.METHOD_NOT_FOUND, f"method not found: {method[:100]}")
 
     def _note_progress(self, raw: msgspec.Raw) -> None:
         try:
-            progress = msgspec.json.decode(raw, type=ProgressParams)
+            progress = self._codec.decode(raw, ProgressParams)
         except jsonrpc.UNDECODABLE:
             return  # a notification is never answered, not even a wrong one
         if on_progress := self._progress.get(progress.progressToken):
             on_progress(progress.progress, progress.total, progress.message)
+
+    def _decoded(self, raw: msgspec.Raw, kind: type[T], method: str) -> T:
+        try:
+            return self._codec.decode(raw, kind)
+        except jsonrpc.UNDECODABLE as error:
+            raise CallError(f"the server's answer to {method} is not what MCP says: {error}") from error
 
     def _end(self, why: str) -> None:
         """From now on nothing will be answered; the first reason counts."""
@@ -240,15 +248,8 @@ class Client:
                 waiting.set_exception(ConnectionClosed(self._ended))
 
 
-def _error(raw: msgspec.Raw) -> ErrorObject:
+def _error(raw: msgspec.Raw, codec: Codec) -> ErrorObject:
     try:
-        return msgspec.json.decode(raw, type=ErrorObject)
+        return codec.decode(raw, ErrorObject)
     except jsonrpc.UNDECODABLE:
         raise Malformed(jsonrpc.INVALID_REQUEST, "an answer has neither result nor error", None) from None
-
-
-def _decoded(raw: msgspec.Raw, kind: type[T], method: str) -> T:
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except jsonrpc.UNDECODABLE as error:
-        raise CallError(f"the server's answer to {method} is not what MCP says: {error}") from error

@@ -49,7 +49,8 @@ class ModelSpec(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One call's arguments as the peer encoded them (`encoding`: json), and the folders that its `file:` paths may name.
+    """One call's arguments as the peer encoded them (`encoding`: json or msgpack), and the folders that its `file:`
+    paths may name.
 
     `owner` is whose streams it may go on with. `attached` are bytes, by the argument whose place they take: what the sensor
     gave that it names.

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from edge_mcp.protocol import jsonrpc
+from edge_mcp.protocol.codec import JSON, Codec
 from edge_mcp.protocol.jsonrpc import MAX_BATCH, ErrorObject, Malformed, RequestId
 from edge_mcp.protocol.messages import (
     CancelledParams,
@@ -29,7 +30,6 @@ from edge_mcp.protocol.versions import BATCHES, LEGACY, MODERN, negotiate
 from edge_mcp.transports.base import Frame, Oversized
 
 _PARAMS = {**LEGACY_METHODS, **MODERN_METHODS}
-_EMPTY = msgspec.Raw(b"{}")
 _SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 _KEEPALIVE = "io.edge-mcp/keepalive"
 
@@ -76,13 +76,14 @@ Event = Answer | Request | Cancelled | Response
 class _Batch:
     """The answers to a JSON-RPC batch, which leave together."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec) -> None:
         self.open = 0
         self.answers: list[bytes] = []
+        self._codec = codec
 
     def frame(self) -> bytes | None:
         """All answers in one frame, once there are all; None before, or when there are none."""
-        return b"[" + b",".join(self.answers) + b"]" if self.answers and not self.open else None
+        return self._codec.joined(self.answers) if self.answers and not self.open else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ class About:
 class Session:
     """The protocol state of one connection. With `version`, that (legacy) revision is taken as agreed on already."""
 
-    def __init__(self, about: About, version: str | None = None) -> None:
+    def __init__(self, about: About, version: str | None = None, codec: Codec = JSON) -> None:
+        self.codec = codec
         self.version = version
         self.capabilities: dict[str, Any] = {}
         """What a legacy client can do; a modern one says so in each request."""
@@ -123,12 +125,12 @@ class Session:
 
     def receive(self, frame: Frame) -> list[Event]:
         """What a frame means. Never raises, whatever the peer sent."""
-        if isinstance(frame, bytes) and self.version == BATCHES and frame.lstrip()[:1] == b"[":
+        if isinstance(frame, bytes) and self.version == BATCHES and self.codec.is_batch(frame):
             return self._batch(frame)
         try:
             event = self._oversized(frame) if isinstance(frame, Oversized) else self._message(frame)
         except Malformed as error:
-            return [_refusal(error)]
+            return [self._refusal(error)]
         return [] if event is None else [event]
 
     def result(self, request_id: RequestId, value: dict[str, Any] | ToolResult) -> bytes | None:
@@ -136,24 +138,24 @@ class Session:
         method = self._open.pop(request_id, None)
         if method is None:
             return None
-        return self._leave(request_id, jsonrpc.result(request_id, self._complete(method, value)))
+        return self._leave(request_id, self.codec.result(request_id, self._complete(method, value)))
 
     def error(self, request_id: RequestId, code: int, message: str, data: Any = msgspec.UNSET) -> bytes | None:
         """The frame that answers an open request with an error; None as for `result`."""
         if self._open.pop(request_id, None) is None:
             return None
-        return self._leave(request_id, jsonrpc.error(request_id, code, message, data))
+        return self._leave(request_id, self.codec.error(request_id, code, message, data))
 
     def progress(self, token: ProgressToken, progress: float, total: float | None, message: str) -> bytes:
         """A progress notification; `progress` must grow from one to the next."""
         params: dict[str, Any] = {"progressToken": token, "progress": progress}
         params |= {} if total is None else {"total": total}
-        return jsonrpc.notification("notifications/progress", params | ({"message": message} if message else {}))
+        return self.codec.notification("notifications/progress", params | ({"message": message} if message else {}))
 
     def notification(self, method: str, params: dict[str, Any], subscription: RequestId | None = None) -> bytes:
         """Any other notification; `subscription` is the listen request that it belongs to (2026-07-28)."""
         meta = {} if subscription is None else {"_meta": {_SUBSCRIPTION: subscription}}
-        return jsonrpc.notification(method, {**params, **meta})
+        return self.codec.notification(method, {**params, **meta})
 
     def listened(self, request_id: RequestId) -> bytes | None:
         """The frame that ends a `subscriptions/listen` in good order; None when it was cancelled."""
@@ -163,12 +165,12 @@ class Session:
         """A request to the client (until 2025-11-25), by its id; the answer comes as a Response."""
         self._calls += 1
         self._asked.add(self._calls)
-        return self._calls, jsonrpc.call(self._calls, method, params)
+        return self._calls, self.codec.call(self._calls, method, params)
 
     def withdraw(self, request_id: RequestId) -> bytes:
         """The notification that a request to the client is void; an answer that comes all the same means nothing."""
         self._asked.discard(request_id)
-        return jsonrpc.notification("notifications/cancelled", {"requestId": request_id, "reason": "the call has ended"})
+        return self.codec.notification("notifications/cancelled", {"requestId": request_id, "reason": "the call has ended"})
 
     def _leave(self, request_id: RequestId, frame: bytes) -> bytes | None:
         batch = self._batches.pop(request_id, None)
@@ -181,17 +183,17 @@ class Session:
     def _batch(self, frame: bytes) -> list[Event]:
         """A JSON-RPC batch, which only revision 2025-03-26 has."""
         try:
-            parts = jsonrpc.parts(frame, MAX_BATCH)
+            parts = self.codec.parts(frame, MAX_BATCH)
         except Malformed as error:
-            return [_refusal(error)]
-        batch = _Batch()
+            return [self._refusal(error)]
+        batch = _Batch(self.codec)
         batch.open = 1  # the batch itself: nothing leaves before all of it is read
         events: list[Event] = []
         for part in parts:
             try:
                 event = self._message(part, in_batch=True)
             except Malformed as error:
-                event = _refusal(error)
+                event = self._refusal(error)
             if isinstance(event, Answer):
                 batch.answers.append(event.frame)
             elif event is not None:
@@ -206,16 +208,16 @@ class Session:
         raise Malformed(
             jsonrpc.INVALID_REQUEST,
             f"message of {frame.size} bytes is larger than the {frame.limit} allowed. Send less, or raise max_message_mb",
-            jsonrpc.find_id(frame.head, frame.tail),
+            self.codec.find_id(frame.head, frame.tail),
         )
 
     def _message(self, frame: bytes, in_batch: bool = False) -> Event | None:
-        envelope = jsonrpc.decode(frame)
+        envelope = self.codec.envelope(frame)
         if envelope.method is msgspec.UNSET:
             return self._response(envelope)
         if not jsonrpc.present(envelope.id):
             return self._notification(envelope.method, envelope.params)
-        request_id = jsonrpc.request_id(envelope.id)
+        request_id = self.codec.request_id(envelope.id)
         if request_id in self._open:
             raise Malformed(jsonrpc.INVALID_REQUEST, f"id {request_id!r} is still in use by an earlier request", request_id)
         if in_batch and envelope.method == "initialize":
@@ -223,7 +225,7 @@ class Session:
         return self._request(request_id, envelope.method, envelope.params)
 
     def _response(self, envelope: jsonrpc.Envelope) -> Event | None:
-        known = jsonrpc.request_id(envelope.id) if jsonrpc.present(envelope.id) else None
+        known = self.codec.request_id(envelope.id) if jsonrpc.present(envelope.id) else None
         if not jsonrpc.present(envelope.result) and not jsonrpc.present(envelope.error):
             raise Malformed(jsonrpc.INVALID_REQUEST, 'a request needs a "method"', known)
         if known not in self._asked:
@@ -232,8 +234,8 @@ class Session:
         self._asked.discard(known)
         try:
             if jsonrpc.present(envelope.result):
-                return Response(known, msgspec.json.decode(envelope.result, type=dict[str, Any]), None)
-            return Response(known, None, msgspec.json.decode(envelope.error, type=ErrorObject))
+                return Response(known, self.codec.plain(self.codec.decode(envelope.result, dict[str, Any])), None)
+            return Response(known, None, self.codec.decode(envelope.error, ErrorObject))
         except jsonrpc.UNDECODABLE as error:
             return Response(known, None, ErrorObject(jsonrpc.INVALID_REQUEST, f"the client's answer is not valid: {error}"))
 
@@ -241,7 +243,7 @@ class Session:
         if method != "notifications/cancelled":
             return None
         try:
-            cancelled = msgspec.json.decode(params, type=CancelledParams).requestId
+            cancelled = self.codec.decode(params, CancelledParams).requestId
         except jsonrpc.UNDECODABLE:
             return None  # JSON-RPC: a notification is never answered, not even a wrong one
         if self._open.pop(cancelled, None) is None:
@@ -258,7 +260,7 @@ class Session:
             return self._initialize(request_id, params)
         self._check_era(request_id, params.meta)
         if not self.modern and method == "ping":
-            return Answer(jsonrpc.result(request_id, {}), request_id)
+            return Answer(self.codec.result(request_id, {}), request_id)
         if self.version is None:
             raise Malformed(
                 jsonrpc.INVALID_PARAMS,
@@ -268,10 +270,10 @@ class Session:
         self._check_offered(request_id, method)
         if method == "server/discover":
             discovery = {**self._discovery(), **self._kept(params.meta)}
-            return Answer(jsonrpc.result(request_id, self._complete(method, discovery)), request_id)
+            return Answer(self.codec.result(request_id, self._complete(method, discovery)), request_id)
         if isinstance(params, SetLevelParams):
             self.log_level = params.level
-            return Answer(jsonrpc.result(request_id, {}), request_id)
+            return Answer(self.codec.result(request_id, {}), request_id)
         self._open[request_id] = method
         return Request(request_id, params)
 
@@ -293,7 +295,7 @@ class Session:
             "instructions": self._about.instructions,
             **self._kept(params.meta),
         }
-        return Answer(jsonrpc.result(request_id, answer), request_id)
+        return Answer(self.codec.result(request_id, answer), request_id)
 
     def _check_era(self, request_id: RequestId, meta: Meta) -> None:
         """Check a request's envelope against the conversation's era; the first modern one makes it modern."""
@@ -346,10 +348,9 @@ class Session:
 
     def _params(self, request_id: RequestId, raw: msgspec.Raw, kind: type[Params]) -> Params:
         try:
-            return msgspec.json.decode(raw if jsonrpc.present(raw) else _EMPTY, type=kind)
+            return self.codec.decode(raw if jsonrpc.present(raw) else self.codec.empty, kind)
         except jsonrpc.UNDECODABLE as error:
             raise Malformed(jsonrpc.INVALID_PARAMS, f"invalid params: {error}", request_id) from None
 
-
-def _refusal(error: Malformed) -> Answer:
-    return Answer(jsonrpc.error(error.request_id, error.code, error.message, error.data), error.request_id)
+    def _refusal(self, error: Malformed) -> Answer:
+        return Answer(self.codec.error(error.request_id, error.code, error.message, error.data), error.request_id)

@@ -31,12 +31,12 @@ class TemplateDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Contents(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a resource holds: `text`, or `blob` (base64)."""
+    """What a resource holds: `text`, or `blob` (bytes, or base64 of them)."""
 
     uri: str
     mimeType: str = ""
     text: str | msgspec.UnsetType = msgspec.UNSET
-    blob: str | msgspec.UnsetType = msgspec.UNSET
+    blob: str | bytes | msgspec.UnsetType = msgspec.UNSET
 
 
 class Resources(Protocol):

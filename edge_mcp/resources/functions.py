@@ -1,6 +1,5 @@
 """Python functions as resources."""
 
-import base64
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -70,7 +69,7 @@ class FunctionResource:
             case str():
                 return [Contents(uri, self._mime_type or "text/plain", text=value)]
             case bytes() | bytearray() | memoryview():
-                return [Contents(uri, self._mime_type or "application/octet-stream", blob=base64.b64encode(value).decode())]
+                return [Contents(uri, self._mime_type or "application/octet-stream", blob=bytes(value))]
         return [Contents(uri, self._mime_type or "application/json", text=msgspec.json.encode(value).decode())]
 
 

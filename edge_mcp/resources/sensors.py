@@ -1,6 +1,5 @@
 """The sensors as resources: reading one takes a picture or a sound."""
 
-import binascii
 from collections.abc import Mapping, Sequence
 
 from edge_mcp.context import Context
@@ -40,8 +39,7 @@ class SensorResources:
         if sensor is None:
             return None
         snapshot = await self._access.read(sensor, context, "resources/read")
-        blob = binascii.b2a_base64(snapshot.data, newline=False).decode("ascii")
-        return [Contents(sensor.uri, snapshot.mime_type, blob=blob)]
+        return [Contents(sensor.uri, snapshot.mime_type, blob=snapshot.data)]
 
     async def complete(self, template: str, argument: str, value: str, known: Mapping[str, str]) -> Sequence[str]:
         """See Resources."""

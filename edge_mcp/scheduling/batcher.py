@@ -34,7 +34,7 @@ PATIENCE_S = 2.0
 
 
 _UNLIMITED = Allowed(2**16)
-_Twin = tuple[str, bytes, tuple[str, ...]]
+_Twin = tuple[str, str, bytes, tuple[str, ...]]
 
 
 class Runner(Protocol):
@@ -206,7 +206,7 @@ class Batcher:
         A twin that is more urgent than the one that waits is a call of its own. Cancelling withdraws this call only.
         Raises: BusyError (it would be late), and what `Runner.run` raises.
         """
-        twin = (spec.key, item.arguments, item.roots) if pure else None
+        twin = (spec.key, item.encoding, item.arguments, item.roots) if pure else None
         now = self._clock()
         call = Call(spec.key, now + deadline_s, owner, background)
         other = self._twins.get(twin) if twin is not None else None

@@ -112,6 +112,7 @@ def _tensor_argument(name: str, spec: TensorSpec) -> dict[str, Any]:
                     "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
                     "data": {
                         "type": ["string", "array", "number", "boolean"],
+                        "contentEncoding": "base64",
                         "description": "Base64 of the little-endian bytes in row-major order, or a list.",
                     },
                 },

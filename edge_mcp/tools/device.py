@@ -7,6 +7,8 @@ import msgspec
 
 from edge_mcp.context import Context
 from edge_mcp.errors import ArgumentError
+from edge_mcp.protocol.codec import Arguments
+from edge_mcp.protocol.jsonrpc import UNDECODABLE
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
 from edge_mcp.repository.manifest import DEVICE_STATUS as NAME
 from edge_mcp.tools.base import TaskUse, Tool
@@ -63,19 +65,23 @@ class DeviceStatus:
     def __init__(self, told: Callable[[], dict[str, Any]]) -> None:
         self._told = told
 
-    def task_use(self, arguments: bytes) -> TaskUse:
+    def task_use(self, arguments: Arguments) -> TaskUse:
         """See Tool."""
         return "never"
 
-    async def prepare(self, arguments: bytes, context: Context) -> None:
+    async def prepare(self, arguments: Arguments, context: Context) -> None:
         """See Tool."""
 
-    async def call(self, arguments: bytes, context: Context) -> ToolResult:
+    async def call(self, arguments: Arguments, context: Context) -> ToolResult:
         """See Tool."""
-        if arguments.strip() and msgspec.json.decode(arguments):
+        try:
+            given = arguments.decode(dict[str, Any])
+        except UNDECODABLE as error:
+            raise ArgumentError(f"{NAME}: {error}", "Call it with {}") from None
+        if given:
             raise ArgumentError(f"{NAME} takes no arguments", "Call it with {}")
-        encoded = msgspec.json.encode(self._told())
-        return ToolResult([{"type": "text", "text": in_words(msgspec.json.decode(encoded))}], msgspec.Raw(encoded))
+        told = msgspec.to_builtins(self._told())
+        return ToolResult([{"type": "text", "text": in_words(told)}], told)
 
 
 class DeviceTools:

@@ -11,6 +11,7 @@ import msgspec
 from edge_mcp.context import Context
 from edge_mcp.errors import ConfigError, EdgeError
 from edge_mcp.functions import Function, guarded, schema_of
+from edge_mcp.protocol.codec import JSON, Arguments, Codec
 from edge_mcp.protocol.content import as_block
 from edge_mcp.protocol.messages import ToolDefinition, ToolResult
 from edge_mcp.tools.base import TaskUse, Tool
@@ -57,16 +58,16 @@ class FunctionTool:
             annotations=annotations,
         )
 
-    def task_use(self, arguments: bytes) -> TaskUse:
+    def task_use(self, arguments: Arguments) -> TaskUse:
         """See Tool."""
         return self._task
 
-    async def prepare(self, arguments: bytes, context: Context) -> None:
+    async def prepare(self, arguments: Arguments, context: Context) -> None:
         """See Tool."""
         if self._before is not None:
             await guarded(self._before(context))
 
-    async def call(self, arguments: bytes, context: Context) -> ToolResult:
+    async def call(self, arguments: Arguments, context: Context) -> ToolResult:
         """See Tool."""
         values = self._function.decode(arguments)
         try:
@@ -74,27 +75,27 @@ class FunctionTool:
                 value = await self._function.call(values, context)
             except ValueError as error:
                 return ToolResult.failed(str(error))
-            return self._result(value)  # a ValueError of this one is not the caller's
+            return self._result(value, arguments.codec)  # a ValueError of this one is not the caller's
         except EdgeError:
             raise
         except Exception:
             logger.exception("the tool %s failed unexpectedly", self.definition.name)
             return ToolResult.failed("internal error")
 
-    def _result(self, value: Any) -> ToolResult:
+    def _result(self, value: Any, codec: Codec) -> ToolResult:
         if isinstance(value, ToolResult):
             return value
         if self._check is not None:
-            encoded = msgspec.json.encode(value)
-            self._check(encoded)
-            return ToolResult([{"type": "text", "text": encoded.decode()}], msgspec.Raw(encoded))
+            text, encoded = codec.told(value)
+            self._check(encoded if codec is JSON else msgspec.json.encode(value))
+            return ToolResult([{"type": "text", "text": text}], msgspec.Raw(encoded))
         parts = [] if value is None else value if isinstance(value, list | tuple) else [value]
         blocks = [block for block in map(as_block, parts) if block is not None]
         if len(blocks) == len(parts):
             return ToolResult(blocks)
-        encoded = msgspec.json.encode(value)
-        structured = msgspec.Raw(encoded) if encoded.startswith(b"{") else msgspec.UNSET
-        return ToolResult([{"type": "text", "text": encoded.decode()}], structured)
+        text, encoded = codec.told(value)
+        structured = msgspec.Raw(encoded) if text.startswith("{") else msgspec.UNSET
+        return ToolResult([{"type": "text", "text": text}], structured)
 
 
 class FunctionTools:

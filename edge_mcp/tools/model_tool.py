@@ -12,6 +12,7 @@ from edge_mcp.engine.client import Engine
 from edge_mcp.engine.messages import Item, ModelSpec, Signature
 from edge_mcp.errors import ConnectionClosed
 from edge_mcp.measurements import Measurements
+from edge_mcp.protocol.codec import Arguments
 from edge_mcp.protocol.messages import ToolAnnotations, ToolDefinition, ToolResult
 from edge_mcp.repository.inputs import AudioInput, TensorInput
 from edge_mcp.repository.store import Entry
@@ -69,9 +70,9 @@ class ModelTool:
         self._calls = 0
         self._rested: Callable[[], None] | None = None
 
-    def task_use(self, arguments: bytes) -> TaskUse:
+    def task_use(self, arguments: Arguments) -> TaskUse:
         """See Tool."""
-        name, size = self.entry.manifest.model.name, len(arguments)
+        name, size = self.entry.manifest.model.name, len(arguments.data)
         per_byte = self._measured.run_s_per_byte(name)
         if self._scales and per_byte is None:
             return "optional" if size > LARGE_BYTES else "never"
@@ -82,12 +83,12 @@ class ModelTool:
             expected_s += self._sensing.seconds(arguments)
         return "optional" if expected_s > LONG_S else "never"
 
-    async def prepare(self, arguments: bytes, context: Context) -> None:
+    async def prepare(self, arguments: Arguments, context: Context) -> None:
         """See Tool: the user may have to allow a sensor."""
         if self._sensing is not None:
             await self._sensing.allow(arguments, context)
 
-    async def call(self, arguments: bytes, context: Context) -> ToolResult:
+    async def call(self, arguments: Arguments, context: Context) -> ToolResult:
         """See Tool."""
         self._calls += 1
         try:
@@ -106,7 +107,7 @@ class ModelTool:
         if self._rested is not None and not self._calls:
             self._rested()
 
-    async def _call(self, arguments: bytes, context: Context) -> ToolResult:
+    async def _call(self, arguments: Arguments, context: Context) -> ToolResult:
         name = self.entry.manifest.model.name
         await self.prepare(arguments, context)  # no model is loaded for what is not allowed
         if not self._engine.is_ready(self.spec):
@@ -115,7 +116,7 @@ class ModelTool:
         attached = await self._sensing.attached(arguments, context) if self._sensing else {}
         await context.progress(1, 2, f"running {name}")
         teller = _Teller(name, "seconds of sound" if self._listens else "rows", context)
-        item = Item(arguments, roots=context.peer.roots, attached=attached, owner=context.peer.owner)
+        item = Item(arguments.data, arguments.codec.name, roots=context.peer.roots, attached=attached, owner=context.peer.owner)
         try:
             outcome = await self._batcher.submit(
                 self.spec,

@@ -6,6 +6,8 @@ import msgspec
 
 from edge_mcp.context import Context
 from edge_mcp.errors import ArgumentError
+from edge_mcp.protocol.codec import Arguments
+from edge_mcp.protocol.jsonrpc import UNDECODABLE
 from edge_mcp.repository.inputs import AudioInput, ImageInput, Input
 from edge_mcp.sensors.access import SensorAccess
 from edge_mcp.sensors.content import WORDS
@@ -24,7 +26,7 @@ class Sensing:
         self._access = access
         self._tool = tool
         self._argument = argument
-        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Arguments", [(argument, str, "")]))
+        self._named_in = msgspec.defstruct("Named", [(argument, str, "")])
         self._fitting = [sensor.uri for sensor in access.sensors.all if sensor.media in ("", argument)]
 
     @classmethod
@@ -43,18 +45,18 @@ class Sensing:
         said = {**known[self._argument], "description": known[self._argument].get("description", "") + words}
         return {**schema, "properties": {**known, self._argument: said}}
 
-    def seconds(self, arguments: bytes) -> float:
+    def seconds(self, arguments: Arguments) -> float:
         """How long the sensor that they name records; 0 where they name none."""
         text = self._named(arguments)
         sensor = self._access.sensors.get(text)
         return sensor.seconds if sensor else 0.0
 
-    async def allow(self, arguments: bytes, context: Context) -> None:
+    async def allow(self, arguments: Arguments, context: Context) -> None:
         """Ask the user if a sensor is named. Raises: ArgumentError, RefusedError; as Context.ask."""
         if (sensor := self._sensor(arguments)) is not None:
             await self._access.allow(sensor, context, self._tool)
 
-    async def attached(self, arguments: bytes, context: Context) -> dict[str, bytes]:
+    async def attached(self, arguments: Arguments, context: Context) -> dict[str, bytes]:
         """What takes the argument's place if a sensor is named. Raises: ArgumentError, RefusedError, SensorError."""
         sensor = self._sensor(arguments)
         if sensor is None:
@@ -64,7 +66,7 @@ class Sensing:
             raise self._unfit(sensor, snapshot.mime_type)
         return {self._argument: snapshot.data}
 
-    def _sensor(self, arguments: bytes) -> Sensor | None:
+    def _sensor(self, arguments: Arguments) -> Sensor | None:
         text = self._named(arguments)
         if not text:
             return None
@@ -73,13 +75,13 @@ class Sensing:
             raise self._unfit(sensor, sensor.media)
         return sensor
 
-    def _named(self, arguments: bytes) -> str:
+    def _named(self, arguments: Arguments) -> str:
         """The argument's value if it begins as a sensor's URI; what is wrong with it otherwise is the engine's to tell."""
-        if len(arguments) > MAX_ARGUMENTS:
+        if len(arguments.data) > MAX_ARGUMENTS:
             return ""
         try:
-            text: str = getattr(self._decoder.decode(arguments or b"{}"), self._argument)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            text: str = getattr(arguments.decode(self._named_in), self._argument)
+        except UNDECODABLE:
             return ""
         return text if text[: len(SCHEME) - 2].lower() == SCHEME[:-2] else ""
 

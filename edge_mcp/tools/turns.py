@@ -6,6 +6,9 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from edge_mcp.protocol.codec import Arguments
+from edge_mcp.protocol.jsonrpc import UNDECODABLE
+
 
 class _Named(msgspec.Struct):
     """All that the server reads of the arguments."""
@@ -22,11 +25,11 @@ class Turns:
     def __len__(self) -> int:
         return len(self._locks)
 
-    def of(self, owner: str, arguments: bytes) -> AbstractAsyncContextManager[None]:
+    def of(self, owner: str, arguments: Arguments) -> AbstractAsyncContextManager[None]:
         """For as long as the call takes. What is wrong with the arguments is for the engine to say."""
         try:
-            name = msgspec.json.decode(arguments or b"{}", type=_Named).stream
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            name = arguments.decode(_Named).stream
+        except UNDECODABLE:
             name = ""
         if not name:
             return nullcontext()

@@ -13,6 +13,7 @@ from edge_mcp.client import client as client_module
 from edge_mcp.client.client import Client
 from edge_mcp.context import Context
 from edge_mcp.errors import CallError, ConnectionClosed
+from edge_mcp.protocol.codec import Arguments
 from edge_mcp.protocol.messages import Implementation, ToolAnnotations, ToolDefinition, ToolResult
 from edge_mcp.server import Server
 from edge_mcp.tools.base import TaskUse, Tool
@@ -36,13 +37,13 @@ class Echo:
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    def task_use(self, arguments: bytes) -> TaskUse:
+    def task_use(self, arguments: Arguments) -> TaskUse:
         return "never"
 
-    async def prepare(self, arguments: bytes, context: Context) -> None: ...
+    async def prepare(self, arguments: Arguments, context: Context) -> None: ...
 
-    async def call(self, arguments: bytes, context: Context) -> ToolResult:
-        decoded = json.loads(arguments)
+    async def call(self, arguments: Arguments, context: Context) -> ToolResult:
+        decoded = arguments.decode(dict)
         await context.progress(1, 2, "half way")
         try:
             if "wait" in decoded:

@@ -10,7 +10,8 @@ from edge_mcp.engine.messages import Item, Run
 from edge_mcp.engine.suspects import fingerprint
 from edge_mcp.errors import ArgumentError
 
-SCHEMA = {"properties": {"image": {"type": "string"}, "x": {"type": "integer"}}, "required": ["image"]}
+IMAGE = {"type": "string", "contentEncoding": "base64"}
+SCHEMA = {"properties": {"image": IMAGE, "x": {"type": "integer"}}, "required": ["image"]}
 
 
 def test_bytes_take_the_place_of_the_argument_that_named_the_sensor() -> None:

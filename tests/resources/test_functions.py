@@ -23,7 +23,7 @@ def holding(value: Any, mime_type: str = "") -> FunctionResource:
     [
         ("text", "", [Contents("test://it", "text/plain", text="text")]),
         ("# hi", "text/markdown", [Contents("test://it", "text/markdown", text="# hi")]),
-        (b"\x00\x01", "", [Contents("test://it", "application/octet-stream", blob="AAE=")]),
+        (b"\x00\x01", "", [Contents("test://it", "application/octet-stream", blob=b"\x00\x01")]),
         ({"a": 1}, "", [Contents("test://it", "application/json", text='{"a":1}')]),
         ([1, 2], "", [Contents("test://it", "application/json", text="[1,2]")]),
         ([Contents("test://1", text="1")] * 2, "", [Contents("test://1", text="1")] * 2),

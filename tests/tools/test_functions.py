@@ -7,6 +7,7 @@ import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
 
+from edge_mcp.protocol.codec import Arguments
 from edge_mcp.protocol.content import Audio, EmbeddedResource, Image, ResourceLink
 from edge_mcp.protocol.messages import ToolResult
 from edge_mcp.tools.functions import FunctionTool, FunctionTools, is_structured
@@ -38,7 +39,7 @@ def tool(value: Any, returns: Any = None) -> FunctionTool:
 
 
 async def call(made: FunctionTool) -> dict[str, Any]:
-    result: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(await made.call(b"{}", None)))  # type: ignore[arg-type]
+    result: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(await made.call(Arguments(), None)))  # type: ignore[arg-type]
     return result
 
 

@@ -12,6 +12,7 @@ from edge_mcp.engine.messages import Described, Item, ModelSpec, Outcome, Ran, S
 from edge_mcp.engine.watch import Tell
 from edge_mcp.errors import ConnectionClosed
 from edge_mcp.measurements import Measurements
+from edge_mcp.protocol.codec import Arguments
 from edge_mcp.repository.manifest import read
 from edge_mcp.repository.store import Entry, derived
 from edge_mcp.tools.model_tool import LARGE_BYTES, ModelTool
@@ -81,7 +82,7 @@ def tensor_tool(engine: FakeEngine, measured: Measurements) -> ModelTool:
 async def test_progress_grows_and_never_comes_after_the_answer(gone: bool) -> None:
     engine, wire = FakeEngine(), Wire(gone)
     engine.ready = False
-    result = await image_tool(engine, Measurements()).call(b"{}", context(wire))
+    result = await image_tool(engine, Measurements()).call(Arguments(b"{}"), context(wire))
     assert json.loads(bytes(result.structuredContent)) == {"roots": ["/here"]}
     assert wire.said[:2] == [(0, 2, "loading object-detector"), (1, 2, "running object-detector")]
     assert wire.said[2:] == ([] if gone else [(1.25, 2, "running object-detector: 1 of 4 rows")])
@@ -90,10 +91,10 @@ async def test_progress_grows_and_never_comes_after_the_answer(gone: bool) -> No
 def test_a_call_that_was_fast_so_far_is_no_task() -> None:
     measured = Measurements()
     tool = image_tool(FakeEngine(), measured)
-    assert tool.task_use(b"x" * 10_000_000) == "never"
+    assert tool.task_use(Arguments(b"x" * 10_000_000)) == "never"
     measured.ran("object-detector", 100, 1.9)
     measured.loaded("object-detector", 9.0)
-    assert tool.task_use(b"") == "never"
+    assert tool.task_use(Arguments(b"")) == "never"
 
 
 def test_a_call_that_was_slow_or_has_to_load_long_is_a_task() -> None:
@@ -102,18 +103,18 @@ def test_a_call_that_was_slow_or_has_to_load_long_is_a_task() -> None:
     measured.ran("object-detector", 100, 0.5)
     measured.loaded("object-detector", 1.6)
     engine.ready = False
-    assert tool.task_use(b"") == "optional"
+    assert tool.task_use(Arguments(b"")) == "optional"
     engine.ready = True
     for _ in range(3):
         measured.ran("object-detector", 100, 2.1)
-    assert tool.task_use(b"") == "optional"
+    assert tool.task_use(Arguments(b"")) == "optional"
 
 
 def test_a_batch_of_tensors_takes_as_long_as_it_is_large() -> None:
     measured = Measurements()
     tool = tensor_tool(FakeEngine(), measured)
-    assert tool.task_use(b"x" * LARGE_BYTES) == "never"
-    assert tool.task_use(b"x" * (LARGE_BYTES + 1)) == "optional"
+    assert tool.task_use(Arguments(b"x" * LARGE_BYTES)) == "never"
+    assert tool.task_use(Arguments(b"x" * (LARGE_BYTES + 1))) == "optional"
     measured.ran("mlp", 1000, 0.001)
-    assert tool.task_use(b"x" * 1_999_000) == "never"
-    assert tool.task_use(b"x" * 2_001_000) == "optional"
+    assert tool.task_use(Arguments(b"x" * 1_999_000)) == "never"
+    assert tool.task_use(Arguments(b"x" * 2_001_000)) == "optional"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from edge_mcp.errors import ArgumentError
+from edge_mcp.protocol.codec import Arguments
 from edge_mcp.repository.inputs import ImageInput, TextInput
 from edge_mcp.sensors.access import SensorAccess
 from edge_mcp.sensors.capture import Sensors
@@ -36,7 +37,7 @@ def context() -> Any:
 
 async def attached(found: Sensing, arguments: Any) -> dict[str, bytes]:
     encoded = arguments if isinstance(arguments, bytes) else json.dumps(arguments).encode()
-    return await found.attached(encoded, context())
+    return await found.attached(Arguments(encoded), context())
 
 
 def test_the_schema_offers_what_fits() -> None:
@@ -129,4 +130,4 @@ async def test_a_sound_is_no_picture(tmp_path: Path) -> None:
 
 def test_a_recording_has_a_length_that_is_known_before() -> None:
     found = sensing("mic=microphone:?seconds=30", "door=camera:/x")
-    assert [found.seconds(json.dumps({"image": f"sensor://{name}"}).encode()) for name in ("mic", "door", "no")] == [30, 0, 0]
+    assert [found.seconds(Arguments(b'{"image": "sensor://%s"}' % name)) for name in (b"mic", b"door", b"no")] == [30, 0, 0]

@@ -11,6 +11,7 @@ import aiohttp
 
 from edge_mcp.context import Context
 from edge_mcp.errors import EdgeError
+from edge_mcp.protocol.codec import Arguments
 from edge_mcp.protocol.messages import Implementation, ToolDefinition, ToolResult
 from edge_mcp.server import Server
 from edge_mcp.tools.base import TaskUse, Tool
@@ -44,17 +45,17 @@ class ATool:
         self._do = do
         self._begun = begun
 
-    def task_use(self, arguments: bytes) -> TaskUse:
+    def task_use(self, arguments: Arguments) -> TaskUse:
         return "never"
 
-    async def prepare(self, arguments: bytes, context: Context) -> None:
+    async def prepare(self, arguments: Arguments, context: Context) -> None:
         pass
 
-    async def call(self, arguments: bytes, context: Context) -> ToolResult:
+    async def call(self, arguments: Arguments, context: Context) -> ToolResult:
         call = Call(context)
         self._begun.put_nowait(call)
         try:
-            said = await self._do(call, json.loads(arguments))
+            said = await self._do(call, arguments.decode(dict))
         except asyncio.CancelledError:
             call.cancelled.set()
             raise

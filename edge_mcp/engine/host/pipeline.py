@@ -106,7 +106,7 @@ class Pipeline:
         answer = self._answer([(region, said[index]) for index, region in enumerate(regions)])
         image = {"width": picture.width, "height": picture.height}
         drawn = self._drawn(picture, answer) if job.arguments["annotate"] else None
-        job.outcome = encoded(Result({**answer, "image": image}, drawn), job.seconds)
+        job.outcome = encoded(Result({**answer, "image": image}, drawn), job.seconds, job.item.encoding)
 
     def _find(self, picture: Picture, job: Job) -> list[Region]:
         prepared = self._finder.prepare_part(picture)

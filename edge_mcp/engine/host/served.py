@@ -1,11 +1,8 @@
 """A model as it is served: arguments in, results out, one batch at a time."""
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from edge_mcp.engine.host.batches import Report, Runs
 from edge_mcp.engine.host.decoders.base import Decoder, Result
@@ -17,6 +14,8 @@ from edge_mcp.engine.host.validate import validate
 from edge_mcp.engine.messages import Described, Item, ModelSpec, Outcome, Signature
 from edge_mcp.engine.naming import argument_names
 from edge_mcp.errors import ArgumentError, ModelError
+from edge_mcp.protocol.codec import Arguments, codec_of
+from edge_mcp.protocol.jsonrpc import UNDECODABLE
 from edge_mcp.repository.inputs import TensorInput
 from edge_mcp.repository.manifest import Manifest
 
@@ -104,27 +103,27 @@ class ServedModel:
 
     def _encode(self, job: Job) -> None:
         result = self._decoder.decode(job.outputs, job.prepared, job.arguments)
-        job.outcome = encoded(result, job.seconds)
+        job.outcome = encoded(result, job.seconds, job.item.encoding)
 
 
 def decoded(item: Item) -> Any:
     """A call's arguments, not checked yet. Raises: ArgumentError."""
-    if item.encoding != "json":
-        raise ArgumentError(f"arguments encoded as {item.encoding!r} are not understood", "Send JSON")
+    codec = codec_of(item.encoding)
     try:
-        arguments = msgspec.json.decode(item.arguments or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ArgumentError(f"the arguments are not valid JSON: {error}") from error
+        arguments: Any = Arguments(item.arguments, codec).decode(object)
+    except UNDECODABLE as error:
+        raise ArgumentError(f"the arguments are not valid {codec.title}: {error}") from error
     return {**arguments, **item.attached} if item.attached and isinstance(arguments, dict) else arguments
 
 
-def encoded(result: Result, seconds: float) -> Outcome:
-    """What the caller gets; `seconds` is what the runtime took."""
-    structured = msgspec.json.encode({**result.structured, "inference_ms": round(seconds * 1000, 3)})
-    content = [{"type": "text", "text": structured.decode()}]
+def encoded(result: Result, seconds: float, encoding: str) -> Outcome:
+    """What the caller gets, in the encoding of its arguments; `seconds` is what the runtime took."""
+    codec = codec_of(encoding)
+    text, structured = codec.told({**result.structured, "inference_ms": round(seconds * 1000, 3)})
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
     if result.picture is not None:
-        content.append({"type": "image", "data": base64.b64encode(result.picture).decode(), "mimeType": "image/png"})
-    return Outcome(msgspec.json.encode(content), structured)
+        content.append({"type": "image", "data": result.picture, "mimeType": "image/png"})
+    return Outcome(codec.encode(content), structured)
 
 
 def _check_inputs(spec: ModelSpec, model: LoadedModel) -> None:

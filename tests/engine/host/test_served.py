@@ -235,11 +235,6 @@ def test_arguments_that_are_no_object(served: Load, arguments: bytes, said: str)
     assert said in run(served("object-detector"), arguments)[0].error
 
 
-def test_an_unknown_encoding_is_refused(served: Load) -> None:
-    outcomes, _ = served("object-detector").run([Item(b"", encoding="xml")], lambda stage: None)
-    assert "xml" in outcomes[0].error
-
-
 def test_a_bug_is_logged_and_stays_inside_its_item(
     served: Load, fixture: Encoded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,5 @@
 """The outputs as they are."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ class RawDecoder:
         self._outputs = outputs
 
     def decode(self, outputs: Mapping[str, Value], prepared: Prepared, arguments: Mapping[str, Any]) -> Result:
-        """Data is base64 where the argument `encoding` says so, or an input came so; else nested lists, where NaN is null.
+        """Data is bytes where the argument `encoding` says so, or an input came so; else nested lists, where NaN is null.
 
         Integers that stand for reals go with their `scale` and `zero_point`, or are made reals where `dequantize` says so.
         """
@@ -48,7 +47,7 @@ def _answer(value: Value, spec: TensorSpec, encoding: str, real: bool) -> dict[s
 def _tensor(array: Array, encoding: str) -> dict[str, Any]:
     datatype = NAMES[array.dtype]
     if encoding == "base64" and datatype != "BYTES":
-        data: Any = base64.b64encode(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()).decode()
+        data: Any = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()  # base64 when it is written as JSON
     else:
         data = array.tolist()  # NaN and infinities become null when msgspec writes them
     return {"dtype": datatype, "shape": list(array.shape), "data": data}

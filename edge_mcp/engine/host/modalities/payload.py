@@ -29,7 +29,7 @@ _LOWER_CASE_PATH = re.compile(r"(?:/[a-z0-9_-]+){2,}/?")  # of base64 that long,
 def read_payload(text: str | bytes, roots: Sequence[Path]) -> bytes:
     """The bytes that `text` carries or names; `roots` are the folders it may name files under. Raises: ArgumentError.
 
-    What a sensor gave is bytes already.
+    What a sensor gave is bytes already, and so is bin of MessagePack.
 
     Plain base64 may be of the standard or the URL-safe alphabet, with white space and without padding. A string of at most
     4096 characters that names an existing file under a root is that file, even if it could be base64; a string that cannot

@@ -35,13 +35,13 @@ class TensorModality:
         self._inputs = {spec.name: replace(spec, name=name) for spec, name in zip(inputs, arguments, strict=True)}
 
     def prepare(self, arguments: Mapping[str, Any], roots: Sequence[Path]) -> Prepared:
-        """Tensors of the model's dtypes and shapes; `source` is whether any came as base64. Raises: ArgumentError."""
+        """Tensors of the model's dtypes and shapes; `source` is whether any came as bytes or base64. Raises: ArgumentError."""
         tensors = {name: _tensor(arguments[spec.name], spec) for name, spec in self._inputs.items()}
-        return Prepared(tensors, any(_is_base64(arguments[spec.name], spec) for spec in self._inputs.values()))
+        return Prepared(tensors, any(_is_binary(arguments[spec.name], spec) for spec in self._inputs.values()))
 
 
-def _is_base64(value: Any, spec: TensorSpec) -> bool:
-    return isinstance(value, dict) and isinstance(value["data"], str) and spec.datatype != "BYTES"
+def _is_binary(value: Any, spec: TensorSpec) -> bool:
+    return isinstance(value, dict) and isinstance(value["data"], str | bytes) and spec.datatype != "BYTES"
 
 
 def _tensor(value: Any, spec: TensorSpec) -> Array:
@@ -54,7 +54,7 @@ def _tensor(value: Any, spec: TensorSpec) -> Array:
         array = _from_list(value, spec)
     else:
         _check_dtype(value["dtype"], spec)
-        array = _from_base64(value, spec) if _is_base64(value, spec) else _from_list(value["data"], spec)
+        array = _from_bytes(value, spec) if _is_binary(value, spec) else _from_list(value["data"], spec)
         array = _reshaped(array, value["shape"], spec)
     if not takes(spec, array.shape):
         wrapped = fits(spec.shape, (1, *array.shape))
@@ -81,9 +81,9 @@ def _check_dtype(name: str, spec: TensorSpec) -> None:
         raise ArgumentError(f"argument {spec.name}: dtype is {name[:20]!r}, but the model takes {spec.datatype}{also}")
 
 
-def _from_base64(value: Mapping[str, Any], spec: TensorSpec) -> Array:
+def _from_bytes(value: Mapping[str, Any], spec: TensorSpec) -> Array:
     dtype = DATATYPES[spec.datatype]
-    data = decode_base64(value["data"])
+    data = value["data"] if isinstance(value["data"], bytes) else decode_base64(value["data"])
     if data is None:
         raise ArgumentError(f"argument {spec.name}: data is not valid base64")
     needed = math.prod(value["shape"]) * dtype.itemsize
