@@ -17,12 +17,14 @@ from edge_mcp.transports import card as about
 from edge_mcp.transports.access import Access, is_loopback, unauthorized
 from edge_mcp.transports.base import MAX_MESSAGE, Peer, Serve
 from edge_mcp.transports.bounded import BoundedServer
+from edge_mcp.transports.keepalive import DEFAULT, Pace, Policy
 from edge_mcp.transports.limits import ConnectionLimit, RateLimit
 from edge_mcp.transports.old_sse import MESSAGES, STREAM, OldEndpoint
 from edge_mcp.transports.sessions import IDLE_S, Sessions
 from edge_mcp.transports.sse import SERVER
 from edge_mcp.transports.streamable import Endpoint, Schema, Stateless, Timing, no_schema, refused
 from edge_mcp.transports.websocket import SUBPROTOCOL, BoundedWebSocket, WebSocketConnection
+from edge_mcp.transports.wheel import Wheel
 
 logger = logging.getLogger(__name__)
 logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # or any peer could have a line written with what it offers
@@ -49,7 +51,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to serve. `card` is what the server says of itself to who looks for one, `is_ready` whether it can take calls;
-    `schema` and `stateless` are those of streamable.Endpoint; `metrics` is what `/metrics` says."""
+    `schema` and `stateless` are those of streamable.Endpoint; `metrics` is what `/metrics` says; `keepalive` and `pace` are
+    those of wheel.Wheel."""
 
     roots: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
@@ -63,6 +66,8 @@ class Options:
     is_ready: Callable[[], bool] = lambda: True
     metrics: Callable[[], str] | None = None
     tls: ssl.SSLContext | None = None
+    keepalive: Policy = DEFAULT
+    pace: Callable[[], Pace] = Pace
 
 
 class HttpListener:
@@ -89,7 +94,8 @@ class HttpListener:
         old = OldEndpoint(
             serve, limits.sessions, limits.message, endpoint.budget, options.timing.body, options.timing.keep_alive
         )
-        gate = _Gate(self._access, options, endpoint, old, serve)
+        wheel = Wheel(options.keepalive, options.pace)
+        gate = _Gate(self._access, options, endpoint, old, serve, wheel)
         server = BoundedServer(gate.handle, ConnectionLimit(limits.connections, limits.connections_per_peer))
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
@@ -105,17 +111,21 @@ class HttpListener:
         finally:
             await sessions.close()
             await runner.cleanup()
+            wheel.close()
 
 
 class _Gate:
     """Every request passes here: limits, access, and then the route."""
 
-    def __init__(self, access: Access, options: Options, endpoint: Endpoint, old: OldEndpoint, serve: Serve) -> None:
+    def __init__(
+        self, access: Access, options: Options, endpoint: Endpoint, old: OldEndpoint, serve: Serve, wheel: Wheel
+    ) -> None:
         self._access = access
         self._options = options
         self._endpoint = endpoint
         self._old = old
         self._serve = serve
+        self._wheel = wheel
         self._rate = RateLimit(options.limits.requests_per_s or NETWORK_RATE, asyncio.get_running_loop().time)
         self._local_too = options.limits.requests_per_s > 0
 
