@@ -43,6 +43,7 @@ from edge_mcp.tools.joined import JoinedTools
 from edge_mcp.tools.models import ModelCatalogue
 from edge_mcp.tools.preload import preload
 from edge_mcp.tools.proving import ModelProver
+from edge_mcp.transports.keepalive import Pace
 
 if TYPE_CHECKING:
     from edge_mcp.repository.inputs import Input
@@ -161,7 +162,7 @@ class App:
         greeting: str = "",
     ) -> None:
         """Serve until the stdio host is done or `stop` is; `say` tells the user what happens. Raises: EdgeError."""
-        chosen = listeners(config, stdio, network, self.server, say, self._metrics)
+        chosen = listeners(config, stdio, network, self.server, say, self._metrics, self._pace)
         if greeting:
             say(greeting)
         tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
@@ -178,6 +179,11 @@ class App:
             await asyncio.gather(*tasks, *background, stopped, return_exceptions=True)
             await self._engine.close()
             self._load.close()
+
+    def _pace(self) -> Pace:
+        """How often peers are asked whether they are there."""
+        stretch = self._load.stretch()
+        return Pace(stretch, self._load.governor.state.name.lower())
 
     def _metrics(self) -> str:
         """What `/metrics` says."""

@@ -25,6 +25,7 @@ _RANGES = {
     "max_requests_per_s": range(1_000_001),
     "max_sessions": range(1, 10_001),
     "session_idle_s": range(1, 86_401),
+    "keepalive_s": range(3601),
     "keep_loaded_s": range(1, 604_801),
     "sensor_timeout_s": range(1, 601),
     "memory_mb": range(1_048_577),
@@ -65,6 +66,9 @@ class Config:
     """HTTP sessions of clients of revisions until 2025-11-25."""
     session_idle_s: int = 1800
     """After this many seconds without use such a session ends."""
+    keepalive_s: int = 0
+    """The longest silence on a WebSocket, in seconds, until its peer is pinged; 0: 25 beyond a proxy or router, else 45, under
+    load up to 240."""
     file_roots: tuple[str, ...] = ()
     """Folders that `file:` arguments may name, for every peer; a stdio host may also name files below the working directory."""
     sensors: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from edge_mcp.config import Config, tls_folder
 from edge_mcp.errors import ConfigError
 from edge_mcp.server import Server
 from edge_mcp.transports.base import Listener
+from edge_mcp.transports.keepalive import DEFAULT, Pace, Policy
 
 DESCRIPTION = "Small machine-learning models on a device, as MCP tools."
 CARD_PREFIX = "io.github.edge-mcp"
@@ -35,8 +36,10 @@ def listeners(
     server: Server,
     say: Callable[[str], None],
     metrics: Callable[[], str] | None = None,
+    pace: Callable[[], Pace] = Pace,
 ) -> list[Listener]:
-    """The listeners for `server`; `say` tells the user where they listen, `metrics` is what `/metrics` says.
+    """The listeners for `server`; `say` tells the user where they listen, `metrics` is what `/metrics` says, `pace` what load
+    and power make of keep-alive.
 
     Raises: ConfigError.
     """
@@ -46,7 +49,7 @@ def listeners(
         # The host that started this process could read its working directory anyway.
         chosen.append(_load("stdio")((str(Path.cwd()), *roots), config.max_message_bytes()))
     if network:
-        chosen.append(_http(config, roots, server, say, metrics))
+        chosen.append(_http(config, roots, server, say, metrics, pace))
     return chosen
 
 
@@ -56,6 +59,7 @@ def _http(
     server: Server,
     say: Callable[[str], None],
     metrics: Callable[[], str] | None,
+    pace: Callable[[], Pace],
 ) -> Listener:
     host, port = config.address()
     token = _load("token")(config.token_file)
@@ -87,6 +91,8 @@ def _http(
         card=_load("card")(f"{CARD_PREFIX}/{name}", info.title or info.name, DESCRIPTION, _shown(identity)),
         is_ready=lambda: not server.draining,
         metrics=metrics,
+        keepalive=Policy.within(config.keepalive_s) if config.keepalive_s else DEFAULT,
+        pace=pace,
     )
     certificate = f"\nits certificate is {identity.fingerprint}" if identity else ""
     listener: Listener = _load("http")(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edge_mcp.load.governor import Budget, Governor, State
 from edge_mcp.load.lag import LagMeter
 from edge_mcp.load.monitor import LEAST_S, Monitor, Sample
+from edge_mcp.load.signals import UNDER_VOLTAGE
 from edge_mcp.load.trigger import Trigger
 from edge_mcp.scheduling.policy import Allowed, Why
 
@@ -80,6 +81,13 @@ class DeviceLoad:
             self._due = now + LEAST_S
             self._judge(self._sample, now)
         return self._sample
+
+    def stretch(self) -> int:
+        """How many times as long the intervals of keep-alive are: by the state, and twice that while power is short."""
+        load = self.sample().load
+        low = load.throttling is not None and UNDER_VOLTAGE in load.throttling.now
+        short = low or (load.power is not None and load.power.on_battery)
+        return self.governor.budget.keepalive * (2 if short else 1)
 
     def listened(self, on: bool) -> None:
         """Whether somebody wants to hear of each change from now on: then it is measured once a second."""

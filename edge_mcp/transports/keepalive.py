@@ -35,6 +35,11 @@ class Policy:
     tick_s: float = 1.0
     """How exactly the wheel keeps all these times."""
 
+    @classmethod
+    def within(cls, longest_s: float) -> "Policy":
+        """No silence longer than `longest_s`, whatever the path."""
+        return cls(far_s=longest_s, near_s=longest_s)
+
 
 DEFAULT = Policy()
 

@@ -57,6 +57,29 @@ def test_it_says_when_it_is_well_again(tmp_path: Path, clock: Clock) -> None:
     assert heard == [Change(State.WARM, State.NOMINAL, "nothing speaks against it any more")]
 
 
+def test_keepalive_is_stretched_by_the_state_and_twice_where_power_is_short(tmp_path: Path, clock: Clock) -> None:
+    root = copied("pi-5", tmp_path)
+    online = root / "sys/class/power_supply/ac/online"
+    device = DeviceLoad(4, Monitor(root, clock), clock)
+    assert (device.stretch(), device.governor.state) == (2 * 2, State.WARM)  # on battery
+    online.write_text("1\n")
+    found = []
+    for clock.now in range(1, 41):
+        found.append(device.stretch())
+    assert (found[0], found[-1]) == (2, 1)
+    heat(root, 84)
+    online.write_text("0\n")
+    clock.now = 50
+    assert device.stretch() == 8 * 2
+
+
+def test_undervoltage_is_short_of_power(tmp_path: Path, clock: Clock) -> None:
+    root = copied("pi-4", tmp_path)
+    (root / "sys/devices/platform/soc/soc:firmware/get_throttled").write_text("1\n")
+    device = DeviceLoad(4, Monitor(root, clock), clock)
+    assert (device.stretch(), device.governor.state) == (4 * 2, State.HOT)
+
+
 class Loop:
     """A device on the running loop, whose time the test makes; `looks` counts how often memory was looked at."""
 
