@@ -8,7 +8,7 @@ MOST_S = 5.0
 
 
 class Backoff:
-    """Waits that double from `first` to `most` seconds, each shortened by up to a half at random: after a device's restart all
+    """Waits of any length up to a limit that doubles from `first` to `most` seconds (full jitter): after a device's restart all
     its clients would come at once otherwise. `chance` is a number from 0 to 1."""
 
     def __init__(self, first: float = FIRST_S, most: float = MOST_S, chance: Callable[[], float] = random.random) -> None:
@@ -19,8 +19,8 @@ class Backoff:
 
     def next(self) -> float:
         """Seconds to wait now."""
-        delay, self._next = self._next, min(self._next * 2, self._most)
-        return delay * (1 - self._chance() / 2)
+        limit, self._next = self._next, min(self._next * 2, self._most)
+        return limit * self._chance()
 
     def reset(self) -> None:
         """It worked: begin anew."""
