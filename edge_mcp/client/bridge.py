@@ -145,8 +145,8 @@ class _Relay:
             before = self._record.answered
             why = await self._use(line)
             self._up = False
-            self._line = None
             await line.close()
+            self._line = None
             if self._record.answered > before or self._device.clock() - since > _STEADY_S:
                 self._backoff.reset()
                 self._device.back()

@@ -49,10 +49,10 @@ async def device(url: str, token: str = "", tls: ssl.SSLContext | None = None) -
         try:
             yield from_device, to_device
         finally:
-            to_device.close()
             serving.cancel()
-            outcome = (await asyncio.gather(serving, return_exceptions=True))[0]
-            await away.close()
+            with anyio.CancelScope(shield=True):  # whoever leaves may be cancelled itself
+                [outcome] = await asyncio.gather(serving, return_exceptions=True)
+                await away.close()
     if isinstance(outcome, ConfigError):
         raise outcome
 
