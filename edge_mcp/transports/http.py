@@ -214,7 +214,7 @@ class _Gate:
         if offered != [""] and SUBPROTOCOL not in offered:
             return refused(Refusal(400, f"offer the WebSocket subprotocol {SUBPROTOCOL!r}, or none"))
         await response.prepare(request)
-        connection = WebSocketConnection(response, peer, self._take)
+        connection = WebSocketConnection(response, request, peer, self._wheel, self._take)
         try:
             await self._serve(connection)
         finally:
