@@ -41,10 +41,10 @@ class Bridge:
         self._routes = routes
         self._passing = asyncio.Semaphore(MAX_PASSING)
 
-    async def serve(self, host: Connection) -> None:
+    async def serve(self, connection: Connection) -> None:
         """Serve one host until it is done; see transports.base.Serve. Raises: ConfigError when there is no such device."""
-        async with self._passing if host.peer.passing else contextlib.nullcontext():
-            await _Relay(self._device, host, self._routes).run()
+        async with self._passing if connection.peer.passing else contextlib.nullcontext():
+            await _Relay(self._device, connection, self._routes).run()
 
 
 class _Relay:
