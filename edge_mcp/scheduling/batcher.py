@@ -49,22 +49,29 @@ class Runner(Protocol):
         ...
 
 
+_Caller = asyncio.Future[Outcome | None]
+_End = Outcome | Exception | None
+"""What came of a call; None: it was not run, for it would have been late."""
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     """A call as the batcher keeps it, with the callers that wait for its one outcome. Of one that runs in its own caller's task
-    that caller is not among them."""
+    that caller is not among them. `passed`: the twin that is run in its place."""
 
     spec: ModelSpec
     item: Item
     twin: _Twin | None
+    owner: str
     tell: Tell | None
     began: float
     deadline: float
-    callers: "list[asyncio.Future[Outcome]]" = field(default_factory=list)
+    callers: list[_Caller] = field(default_factory=list)
     runs: bool = False
-    ended: Outcome | Exception | None = None
+    passed: Call | None = None
+    ended: _End = None
 
-    def end(self, how: Outcome | Exception) -> None:
+    def end(self, how: _End) -> None:
         """Tell all callers."""
         self.ended = how
         for caller in self.callers:
@@ -75,9 +82,8 @@ class _Waiting:
             else:
                 caller.set_result(how)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Outcome | None:
         """What has come of it. Raises: what its run raised."""
-        assert self.ended is not None, "asked after its end only"  # noqa: S101
         if isinstance(self.ended, Exception):
             raise self.ended
         return self.ended
@@ -109,7 +115,7 @@ class Batcher:
         self._quiet: asyncio.TimerHandle | None = None
         self._services: dict[str, Service] = {}
         self._scheduler = Scheduler(_UNLIMITED, self.service)
-        self._twins: dict[_Twin, Call] = {}
+        self._twins: dict[_Twin, dict[str, Call]] = {}  # by owner; of those that run there is one
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -203,39 +209,61 @@ class Batcher:
     ) -> Outcome:
         """The outcome of one call, which has `deadline_s` from now. `pure`: the same arguments always have the same outcome.
 
-        A twin that is more urgent than the one that waits is a call of its own. Cancelling withdraws this call only.
-        Raises: BusyError (it would be late), and what `Runner.run` raises.
+        Twins are computed once, when the first of them is to run: the most urgent one of each owner waits for its turn, and
+        its others with it. Cancelling withdraws this call only. Raises: BusyError (it would be late), and what `Runner.run`
+        raises.
         """
         twin = (spec.key, item.encoding, item.arguments, item.roots) if pure else None
-        now = self._clock()
-        call = Call(spec.key, now + deadline_s, owner, background)
-        other = self._twins.get(twin) if twin is not None else None
-        if other is not None and (other.payload.runs or other.order <= call.order):
-            return await self._outcome(other)
+        began = self._clock()
         self._known(spec)
+        outcome = None
+        while outcome is None:  # a twin's deadline may be over before this one's
+            call = Call(spec.key, began + deadline_s, owner, background)
+            call.payload = _Waiting(spec, item, twin, owner, tell, began, call.deadline)
+            outcome = await self._attempt(call)
+        return outcome
+
+    async def _attempt(self, call: Call) -> Outcome | None:
+        """The outcome of a call or of its twin; None when it came to be late. Raises: BusyError."""
+        waiting: _Waiting = call.payload
+        twins = self._twins.get(waiting.twin, {}) if waiting.twin else {}
+        for other in twins.values():
+            if other.payload.runs or (other.owner == call.owner and other.order <= call.order):
+                return await self._outcome(other)
         self._scheduler.allowed = self._allowed()
-        call.payload = waiting = _Waiting(spec, item, twin, tell, now, call.deadline)
-        if refusal := self._scheduler.admit(now, call):
+        if refusal := self._scheduler.admit(self._clock(), call):
+            for other in twins.values():
+                if other.order <= call.order:
+                    return await self._outcome(other)
             raise _busy(refusal)
-        if twin is not None:
-            self._twins[twin] = call
+        if less_urgent := twins.get(call.owner):
+            self._pass(less_urgent, call)
+        if waiting.twin:
+            self._twins.setdefault(waiting.twin, {})[call.owner] = call
         ticket = self._pump(call)
         return await (self._outcome(call) if ticket is None else self._here(waiting, ticket))
 
-    async def _outcome(self, call: Call) -> Outcome:
+    def _pass(self, call: Call, to: Call) -> None:
+        """Who waits for a call gets the outcome of its twin."""
+        self._scheduler.withdraw(call)
+        call.payload.passed = to
+        to.payload.callers += call.payload.callers
+
+    async def _outcome(self, call: Call) -> Outcome | None:
         """Wait for a call that another task runs."""
-        waiting: _Waiting = call.payload
-        caller: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        waiting.callers.append(caller)
+        caller: _Caller = asyncio.get_running_loop().create_future()
+        call.payload.callers.append(caller)
         try:
             return await caller
         except asyncio.CancelledError:
-            waiting.callers.remove(caller)
-            if not waiting.callers and self._scheduler.withdraw(call):
-                self._settled(waiting)
+            while call.payload.passed is not None:
+                call = call.payload.passed
+            call.payload.callers.remove(caller)
+            if not call.payload.callers and self._scheduler.withdraw(call):
+                self._settled(call.payload)
             raise
 
-    async def _here(self, waiting: _Waiting, ticket: int) -> Outcome:
+    async def _here(self, waiting: _Waiting, ticket: int) -> Outcome | None:
         """Run a call that is alone in its caller's own task: another one would cost every lone call some turns of the loop."""
         try:
             await self._run([waiting], ticket)
@@ -252,15 +280,26 @@ class Batcher:
         now = self._clock()
         own = None
         while batch := self._scheduler.release(now):
+            batch = [call for call in batch if self._starts(call)]
             ticket = self._scheduler.started(now, batch[0].model, len(batch))
-            waiting = [call.payload for call in batch]
-            for one in waiting:
-                one.runs = True
             if batch[0] is alone and len(batch) == 1:
                 own = ticket
             else:
-                self._spawn(self._run(waiting, ticket))
+                self._spawn(self._run([call.payload for call in batch], ticket))
         return own
+
+    def _starts(self, call: Call) -> bool:
+        """A call is about to run, for its twins too; False for one of these, which is in the same batch."""
+        waiting: _Waiting = call.payload
+        if waiting.passed is not None:
+            return False
+        waiting.runs = True
+        if waiting.twin is not None:
+            for other in self._twins[waiting.twin].values():
+                if other is not call:
+                    self._pass(other, call)
+            self._twins[waiting.twin] = {call.owner: call}
+        return True
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -269,59 +308,65 @@ class Batcher:
 
     async def _run(self, batch: list[_Waiting], ticket: int) -> None:
         try:
-            await self._run_together(batch)
+            ends = await self._run_together(batch)
         except asyncio.CancelledError:
             # The engine goes on with it: the lane is free when the run was to be done, or the next ones would be late.
             left = self._scheduler.left(self._clock(), ticket)
             asyncio.get_running_loop().call_later(left, self._ended, ticket)
             raise
-        self._ended(ticket)
+        self._ended(ticket)  # the next one begins before these are answered
+        for one, how in ends:
+            one.end(how)
 
     def _ended(self, ticket: int) -> None:
         self._scheduler.finished(ticket)
+        for call in self._scheduler.expire(self._clock()):
+            self._settled(call.payload)
+            call.payload.end(None)
         self._rested()
         self._pump()
 
-    async def _run_together(self, batch: list[_Waiting]) -> None:
+    async def _run_together(self, batch: list[_Waiting]) -> list[tuple[_Waiting, Outcome | Exception]]:
         spec = batch[0].spec
         began = self._clock()
         try:
             ran = await self._engine.run(spec, [one.item for one in batch], batch[0].tell if len(batch) == 1 else None)
         except EngineError as error:
             if len(batch) == 1:
-                self._fail(batch, error)
-                return
+                return self._failed(batch, error)
             # One of them may have brought the engine down: the others do not fail with it.
             logger.info("a batch of %d of %s failed, its calls are run one by one: %s", len(batch), spec.key, error)
             for one in batch:
                 if any(not caller.done() for caller in one.callers):
-                    await self._run_together([one])
+                    for alone, how in await self._run_together([one]):
+                        alone.end(how)
                 else:
                     self._settled(one)
-        except EdgeError as error:
-            self._fail(batch, error)
-        except Exception as error:  # noqa: BLE001 - a bug must reach the callers, who would wait for ever
-            self._fail(batch, error)
-        else:
-            self._scheduler.told(self._clock() - min(one.deadline for one in batch))
-            besides = max(0.0, self._clock() - began - ran.seconds - HOP_S)
-            self.service(spec.key).observe(len(batch), ran.seconds, besides)
-            name = spec.manifest.model.name
-            self._measured.executed(name, len(batch), sum(began - one.began for one in batch), ran.seconds)
-            for one, outcome in zip(batch, ran.outcomes, strict=True):
-                self._settled(one)
-                self._measured.settled(name, bool(outcome.error))
-                one.end(outcome)
+            return []
+        except Exception as error:  # noqa: BLE001 - a bug too must reach the callers, who would wait for ever
+            return self._failed(batch, error)
+        self._scheduler.told(self._clock() - min(one.deadline for one in batch))
+        besides = max(0.0, self._clock() - began - ran.seconds - HOP_S)
+        self.service(spec.key).observe(len(batch), ran.seconds, besides)
+        name = spec.manifest.model.name
+        self._measured.executed(name, len(batch), sum(began - one.began for one in batch), ran.seconds)
+        for one, outcome in zip(batch, ran.outcomes, strict=True):
+            self._settled(one)
+            self._measured.settled(name, bool(outcome.error))
+        return list(zip(batch, ran.outcomes, strict=True))
 
-    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+    def _failed(self, batch: list[_Waiting], error: Exception) -> list[tuple[_Waiting, Outcome | Exception]]:
         for one in batch:
             self._settled(one)
             self._measured.settled(one.spec.manifest.model.name, failed=True)
-            one.end(error)
+        return [(one, error) for one in batch]
 
     def _settled(self, one: _Waiting) -> None:
-        if one.twin is not None and one.twin in self._twins and self._twins[one.twin].payload is one:
-            del self._twins[one.twin]
+        twins = self._twins.get(one.twin, {}) if one.twin is not None else {}
+        if one.owner in twins and twins[one.owner].payload is one:
+            del twins[one.owner]
+            if not twins:
+                del self._twins[one.twin]
 
 
 def _busy(refusal: Refusal) -> BusyError:

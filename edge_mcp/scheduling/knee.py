@@ -9,7 +9,7 @@ HOP_S = 60e-6
 """What a batch costs besides the run itself: the message to the engine and back."""
 ENOUGH = 0.9
 """The knee is the smallest batch with this share of the best throughput: more buys nothing, and makes the first wait."""
-ALPHA = 0.2
+ALPHA = 0.4
 
 
 class Curve:

@@ -40,6 +40,10 @@ class Fifo(Scheduler):
         self.released(batch)
         return batch
 
+    def expire(self, now: float) -> list[Call]:
+        """See Scheduler."""
+        return []
+
     def withdraw(self, call: Call) -> bool:
         """See Scheduler."""
         if call not in self._came:

@@ -81,6 +81,9 @@ def simulate(
         elif batch is not None:
             ticket, done, seconds = batch
             decide.finished(ticket)
+            for call in decide.expire(now):
+                refused += 1
+                answered[call.owner].append(False)
             decide.told(now - min(call.deadline for call in done))
             service.observe(len(done), seconds - HOP_S)
             slow = sum(now > call.deadline for call in done)

@@ -146,7 +146,9 @@ async def test_the_twin_of_a_lone_call_that_is_cancelled_gets_its_answer(batcher
     assert first.cancelled()
 
 
-async def test_a_twin_that_is_more_urgent_does_not_wait_for_the_other(batcher: Batcher, engine: Engine) -> None:
+async def test_a_more_urgent_twin_does_not_wait_for_the_other_which_is_computed_with_it(
+    batcher: Batcher, engine: Engine
+) -> None:
     batcher.service("m").measured(Curve({1: 1.0}), 1)
     tasks = [submit(batcher, b"x"), submit(batcher, b"same", 90), submit(batcher, b"y", 50), submit(batcher, b"same", 40)]
     await turns()
@@ -154,7 +156,100 @@ async def test_a_twin_that_is_more_urgent_does_not_wait_for_the_other(batcher: B
         engine.gate.release()
     outcomes = await asyncio.gather(*tasks)
     assert [one.structured for one in outcomes] == [b"x", b"same", b"y", b"same"]
-    assert engine.runs == [[b"x"], [b"same"], [b"y"], [b"same"]]
+    assert engine.runs == [[b"x"], [b"same"], [b"y"]]
+
+
+async def test_twins_of_several_owners_and_priorities_are_computed_once_with_the_first(
+    batcher: Batcher, engine: Engine
+) -> None:
+    batcher.service("m").measured(Curve({1: 1.0}), 1)
+    first = submit(batcher, b"x")
+    await turns()
+    twins = [submit(batcher, b"same", 90, "a"), submit(batcher, b"same", 80, "b"), submit(batcher, b"same", 50, "c")]
+    twins.append(asyncio.ensure_future(batcher.submit(SPEC, Item(b"same"), 30, "a", background=True)))
+    await turns()
+    assert batcher.queued == 3
+    twins[2].cancel()
+    await turns()
+    assert batcher.queued == 2
+    engine.gate.release()
+    await turns()
+    assert (engine.runs, batcher.queued) == ([[b"x"], [b"same"]], 0)
+    twins[1].cancel()
+    engine.gate.release()
+    outcomes = await asyncio.gather(first, *twins, return_exceptions=True)
+    assert [one.structured for one in outcomes if isinstance(one, Outcome)] == [b"x", b"same", b"same"]
+    assert not batcher._twins
+
+
+async def test_twins_of_two_owners_in_one_batch_are_one_item_of_it(batcher: Batcher, engine: Engine) -> None:
+    tasks = [submit(batcher, b"x"), submit(batcher, b"same", owner="a"), submit(batcher, b"same", owner="b")]
+    await turns()
+    engine.gate.release()
+    engine.gate.release()
+    assert [one.structured for one in await asyncio.gather(*tasks)] == [b"x", b"same", b"same"]
+    assert engine.runs == [[b"x"], [b"same"]]
+
+
+async def test_who_joined_a_twin_that_nobody_waits_for_any_more_cancels_it_too(batcher: Batcher, engine: Engine) -> None:
+    batcher.service("m").measured(Curve({1: 1.0}), 1)
+    tasks = [submit(batcher, b"x"), *(submit(batcher, b"same", deadline) for deadline in (90, 80, 70))]
+    await turns()
+    assert batcher.queued == 1
+    for task in (tasks[3], tasks[2], tasks[1]):
+        assert batcher.queued == 1
+        task.cancel()
+        await turns()
+    assert batcher.queued == 0
+    engine.gate.release()
+    await tasks[0]
+    assert engine.runs == [[b"x"]]
+    assert not batcher._twins
+
+
+async def test_what_came_to_be_late_is_not_run_and_its_patient_twin_is(engine: Engine) -> None:
+    now = 0.0
+    batcher = Batcher(engine, lambda: Allowed(1), clock=lambda: now)
+    batcher.service("m").measured(Curve({1: 1.0}), 1)
+    first = submit(batcher, b"x")
+    await turns()
+    hasty, patient, other = submit(batcher, b"same", 3), submit(batcher, b"same", 30), submit(batcher, b"y", 20)
+    await turns()
+    now = 5.0  # the first run takes longer than was foreseen
+    engine.gate.release()
+    with pytest.raises(BusyError, match="would be done only after its deadline"):
+        await hasty
+    for _ in range(3):
+        engine.gate.release()
+    assert [one.structured for one in await asyncio.gather(first, patient, other)] == [b"x", b"same", b"y"]
+    assert engine.runs == [[b"x"], [b"y"], [b"same"]]
+
+
+async def test_a_refused_call_whose_twin_waits_for_another_owner_waits_with_it(engine: Engine) -> None:
+    batcher = Batcher(engine, lambda: Allowed(1), clock=lambda: 0.0)
+    batcher.service("m").measured(Curve({1: 1.0}), 1)
+    tasks = [submit(batcher, b"x"), submit(batcher, b"same", 4, "a"), submit(batcher, b"y", 4, "b")]
+    await turns()
+    tasks.append(submit(batcher, b"same", 4, "b"))
+    await turns()
+    for _ in tasks:
+        engine.gate.release()
+    assert [one.structured for one in await asyncio.gather(*tasks)] == [b"x", b"same", b"y", b"same"]
+    assert engine.runs == [[b"x"], [b"same"], [b"y"]]
+
+
+async def test_the_next_batch_begins_before_the_last_one_is_answered(batcher: Batcher, engine: Engine) -> None:
+    seen: list[tuple[str, int]] = []
+    tasks = [submit(batcher, b"%d" % n) for n in range(3)]
+    for task in tasks:
+        task.add_done_callback(lambda _: seen.append(("answered", len(engine.runs))))
+    await turns()
+    batcher.service("m").measured(Curve({1: 1.0}), 1)
+    for _ in tasks:
+        engine.gate.release()
+    await asyncio.gather(*tasks)
+    await turns()
+    assert seen == [("answered", 2), ("answered", 3), ("answered", 3)]
 
 
 async def test_a_call_whose_batch_failed_and_that_nobody_wants_any_more_is_not_run_again(

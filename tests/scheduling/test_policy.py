@@ -3,7 +3,7 @@
 import pytest
 
 from edge_mcp.scheduling.knee import Curve, Service
-from edge_mcp.scheduling.policy import MAX_QUEUED, Allowed, Call, Scheduler
+from edge_mcp.scheduling.policy import MAX_QUEUED, MAX_RESTED, Allowed, Call, Scheduler
 from tests.scheduling.peers import Aimd, Fifo, Window
 from tests.scheduling.simulation import Make, ours, simulate
 
@@ -118,14 +118,65 @@ def test_with_an_idle_lane_nothing_is_refused() -> None:
     assert ready.admit(0, Call("a", 0.1)) is None
 
 
-def test_the_queue_is_bounded() -> None:
+def test_the_queue_is_bounded_and_nobody_has_more_of_it_than_is_left() -> None:
     ready = scheduler()
-    for _ in range(MAX_QUEUED):
-        assert ready.admit(0, Call("a", 1e9)) is None
-    refusal = ready.admit(0, Call("a", 1e9))
+
+    def fill(owner: str) -> int:
+        for count in range(MAX_QUEUED):
+            if refusal := ready.admit(0, Call("a", 1e9, owner)):
+                assert refusal.why == "queue"
+                assert refusal.retry_after_s > 0
+                return count
+        raise AssertionError("no bound")
+
+    assert [fill(f"{number}") for number in range(5)] == [MAX_QUEUED >> number for number in range(1, 6)]
+    for number in range(MAX_QUEUED):
+        ready.admit(0, Call("a", 1e9, f"more {number}"))
+    assert ready.queued == MAX_QUEUED
+
+
+@pytest.mark.parametrize("deadline", [5.0, 4.9, 0.0, -1e308, float("-inf"), float("nan")])
+def test_whose_deadline_is_over_when_it_comes_is_refused_by_an_idle_lane_too(deadline: float) -> None:
+    ready = scheduler()
+    refusal = ready.admit(5.0, Call("a", deadline))
     assert refusal is not None
-    assert refusal.why == "queue"
-    assert refusal.retry_after_s > 0
+    assert (refusal.why, refusal.retry_after_s, ready.queued) == ("deadline", 0.0, 0)
+
+
+def test_what_came_to_be_late_while_it_waited_is_not_run() -> None:
+    ready = scheduler(curve=LINEAR, most=1)
+    ready.admit(0, Call("a", 100))
+    run(ready)
+    calls = [Call("b", 4, background=True), Call("a", 4), Call("a", 9), Call("a", 7, "other")]
+    for call in calls:
+        assert ready.admit(0, call) is None
+    assert ready.expire(3) == []
+    assert ready.expire(3.1) == calls[:2]
+    assert ready.queued == 2
+
+
+def test_who_always_has_one_call_waiting_gets_no_more_than_its_share() -> None:
+    ready = scheduler(curve=LINEAR, most=1)
+    ready.admit(0, Call("a", 1e6, "patient"))
+    run(ready)
+    for _ in range(100):
+        assert ready.admit(0, Call("a", 1e6, "patient")) is None
+    owners: list[str] = []
+    for ticket in range(1, 41):
+        assert ready.admit(0, Call("a", 1000, "hasty")) is None or owners[-1:] == ["patient"]
+        ready.finished(ticket)
+        owners += [call.owner for call in run(ready)]
+    assert owners.count("patient") >= 19
+
+
+def test_what_owners_got_is_not_kept_for_ever() -> None:
+    ready = scheduler(curve=LINEAR, most=1)
+    for number in range(2000):
+        assert ready.admit(0, Call("a", 1e6, f"{number}")) is None
+        ready.finished(number)
+        run(ready)
+    assert len(ready._rested) <= MAX_RESTED
+    assert len(ready._owners) == 0
 
 
 def test_a_call_is_withdrawn_and_harms_none_beside_it() -> None:
