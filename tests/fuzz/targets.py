@@ -11,7 +11,9 @@ with atheris.instrument_imports():
     from edge_mcp.engine.channel import Deframer
     from edge_mcp.engine.messages import Reply
     from edge_mcp.errors import ChannelError
-    from edge_mcp.protocol import headers
+    from edge_mcp.protocol import headers, jsonrpc
+    from edge_mcp.protocol.codec import JSON
+    from edge_mcp.protocol.messagepack import MSGPACK
     from edge_mcp.protocol.messages import Implementation, ToolResult
     from edge_mcp.protocol.session import About, Request, Session
     from edge_mcp.protocol.versions import BATCHES, LEGACY, MODERN
@@ -36,6 +38,28 @@ def session(data: bytes) -> None:
         for event in conversation.receive(frame):
             if isinstance(event, Request):
                 conversation.result(event.id, ToolResult.failed("x"))
+
+
+def packed(data: bytes) -> None:
+    """As `session`, in MessagePack; and an id is looked for in any edges."""
+    provider = atheris.FuzzedDataProvider(data)
+    conversation = Session(ABOUT, provider.PickValueInList([None, BATCHES, LEGACY[-1]]), MSGPACK)
+    head = provider.ConsumeBytes(provider.ConsumeIntInRange(0, 64))
+    frame = provider.ConsumeBytes(provider.remaining_bytes())
+    MSGPACK.find_id(head, frame)
+    for event in conversation.receive(frame):
+        if isinstance(event, Request):
+            conversation.result(event.id, ToolResult.failed("x"))
+
+
+def value(data: bytes) -> None:
+    """Any bytes are what JSON has, with bytes, or refused; what is written of it is read again as the same."""
+    try:
+        decoded = MSGPACK.decode(data, object)
+    except jsonrpc.UNDECODABLE:
+        return
+    assert MSGPACK.decode(MSGPACK.encode(decoded), object) == decoded
+    JSON.encode(MSGPACK.plain(decoded))
 
 
 def ladder(data: bytes) -> None:
@@ -78,7 +102,14 @@ def lines(data: bytes) -> None:
     ]
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"session": session, "ladder": ladder, "channel": channel, "lines": lines}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "session": session,
+    "packed": packed,
+    "value": value,
+    "ladder": ladder,
+    "channel": channel,
+    "lines": lines,
+}
 
 if __name__ == "__main__":
     atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[sys.argv[1]])

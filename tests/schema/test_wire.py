@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from edge_mcp.transports.memory import pair
+from tests.packing import as_json, packed, unpacked
 from tests.processes import ROOT
 from tests.schema.everything import everything
 from tests.schema.wire import LEGACY, MODERN, Judge
@@ -41,11 +42,29 @@ class Link(Protocol):
 
 class Memory:
     def __init__(self, client: Any) -> None:
-        self.send = client.send
+        self._client = client
         self._frames = aiter(client)
+
+    async def send(self, frame: bytes) -> None:
+        await self._client.send(frame)
 
     async def receive(self) -> bytes:
         return bytes(await anext(self._frames))
+
+
+class Packed(Memory):
+    """As MessagePack, made and read by another library."""
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            message = json.loads(frame)
+        except ValueError:
+            await super().send(b"\xc1")
+        else:
+            await super().send(packed(message))
+
+    async def receive(self) -> bytes:
+        return json.dumps(as_json(unpacked(await super().receive()))).encode()
 
 
 class Pipes:
@@ -120,15 +139,19 @@ class Http:
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[Link]:
-    ours, theirs = pair()
+async def memory(encoding: str = "json") -> AsyncIterator[Link]:
+    ours, theirs = pair(encoding=encoding)
     server = everything()
     serving = asyncio.create_task(server.connect(ours))
     try:
-        yield Memory(theirs)
+        yield Memory(theirs) if encoding == "json" else Packed(theirs)
     finally:
         await server.close()
         await asyncio.wait_for(serving, 10)
+
+
+def msgpack() -> AbstractAsyncContextManager[Link]:
+    return memory("msgpack")
 
 
 @asynccontextmanager
@@ -421,7 +444,7 @@ SEEN = {
 }
 
 
-@pytest.mark.parametrize("way", [memory, stdio, websocket, http])
+@pytest.mark.parametrize("way", [memory, msgpack, stdio, websocket, http])
 @pytest.mark.parametrize(("revision", "conversation"), [(LEGACY, legacy), (MODERN, modern)])
 async def test_what_the_server_sends_is_valid(way: Any, revision: str, conversation: Any) -> None:
     opened: AbstractAsyncContextManager[Link] = way()
