@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.cgroups import Group
+
 ROOT = Path(__file__).parents[1]
 SHIPPED = [
     "classify_image",
@@ -97,12 +99,12 @@ def status_mb(pid: int, name: str) -> float:
 
 
 @asynccontextmanager
-async def serving(*arguments: str, cwd: Path = ROOT, **environment: str) -> AsyncIterator[Served]:
+async def serving(*arguments: str, cwd: Path = ROOT, inside: Group | None = None, **environment: str) -> AsyncIterator[Served]:
     """`edge-mcp serve ARGUMENTS`, ended by SIGTERM, which must take less than five seconds."""
 
+    command = [*SERVE, *arguments]
     process = await asyncio.create_subprocess_exec(
-        *SERVE,
-        *arguments,
+        *(inside.running(command) if inside else command),
         cwd=cwd,
         env={**os.environ, **environment},
         stdin=asyncio.subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -26,7 +27,7 @@ def anonymous_and_mapped_mb(proc: Path = PROC) -> tuple[float, float]:
 
 
 class DeviceMemory:
-    """The memory of this device, or of the control groups (version 2) that this process is in where they allow less.
+    """The memory of this device, or of the control groups (version 2, or 1) that this process is in where they allow less.
 
     Raspberry Pi OS starts without the control group of memory: then what the device has counts alone.
     """
@@ -52,22 +53,40 @@ class DeviceMemory:
 
     def _limits(self) -> Iterator[tuple[float, float]]:
         """(allowed, used) of each control group above this process that has a limit; cached files are not used memory."""
-        group = self._group()
-        while group is not None:
-            bounds = [bound for name in ("memory.max", "memory.high") if (bound := _bytes(group / name)) is not None]
-            used = _bytes(group / "memory.current")
-            if bounds and used is not None:
-                cached = fields(group / "memory.stat").get("inactive_file", 0)
-                yield min(bounds) / _MB, max(0, used - cached) / _MB
-            group = group.parent if group != self._cgroups else None
+        for top, group, names in self._groups():
+            while group.is_relative_to(top):
+                bounds = [bound for name in names.limits if (bound := _bytes(group / name)) is not None]
+                used = _bytes(group / names.used)
+                if bounds and used is not None:
+                    cached = fields(group / "memory.stat").get(names.cached, 0)
+                    yield min(bounds) / _MB, max(0, used - cached) / _MB
+                group = group.parent
 
-    def _group(self) -> Path | None:
+    def _groups(self) -> Iterator[tuple[Path, Path, "_Names"]]:
+        """Where control groups are, and the one that this process is in; version 1 has one for memory, where that is used."""
         try:
             lines = (self._proc / "self" / "cgroup").read_text("utf-8", "surrogateescape").splitlines()
         except OSError:
-            return None
-        path = next((line[3:] for line in lines if line.startswith("0::/")), None)
-        return None if path is None or ".." in path else Path(os.path.normpath(f"{self._cgroups}/{path}"))
+            return
+        for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") > 1):
+            names = _V2 if not controllers else _V1 if "memory" in controllers.split(",") else None
+            if names is not None and path.startswith("/") and ".." not in path:
+                top = self._cgroups / names.folder
+                yield top, Path(os.path.normpath(f"{top}/{path}")), names
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the files of a version of control groups are called."""
+
+    folder: str
+    limits: tuple[str, ...]
+    used: str
+    cached: str
+
+
+_V2 = _Names("", ("memory.max", "memory.high"), "memory.current", "inactive_file")
+_V1 = _Names("memory", ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
 
 
 def fields(file: Path) -> dict[str, int]:

@@ -199,6 +199,10 @@ class Child:
             time.sleep(0.02)
         raise self._failure("did not say where it listens")
 
+    def printed(self) -> str:
+        """What it has said so far."""
+        return self._printed().decode(errors="replace")
+
     def _printed(self) -> bytes:
         size = os.fstat(self._stderr.fileno()).st_size
         return os.pread(self._stderr.fileno(), min(size, 1 << 20), 0)

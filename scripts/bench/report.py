@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # what the benchmarks import of edge_mcp itself is found by any Python
 
 
 @dataclass(frozen=True)

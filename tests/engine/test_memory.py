@@ -51,8 +51,20 @@ def test_the_tightest_control_group_counts_and_cached_files_can_be_had(proc: Pat
     assert memory.available_mb() == 0
 
 
+def test_control_groups_of_version_1_count_too(proc: Path, tmp_path: Path) -> None:
+    (proc / "self/cgroup").write_text("4:cpu,cpuacct:/\n3:memory:/a/b\n2:name=systemd:/a\n0::/\n")
+    for path, limit, used in (("a/b", 9223372036854771712, 90 * MB), ("a", 200 * MB, 150 * MB)):
+        folder = tmp_path / "cgroup/memory" / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (folder / "memory.usage_in_bytes").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"inactive_file 1\ntotal_inactive_file {10 * MB}\n")
+    memory = DeviceMemory(proc, tmp_path / "cgroup")
+    assert (memory.total_mb(), memory.available_mb()) == (200, 60)
+
+
 def test_a_control_group_outside_of_the_tree_is_not_looked_for(proc: Path, tmp_path: Path) -> None:
-    (proc / "self/cgroup").write_text("0::/../../etc\n")
+    (proc / "self/cgroup").write_text("0::/../../etc\n3:memory:/../a\nnonsense\n")
     assert DeviceMemory(proc, tmp_path / "cgroup").total_mb() == 500
 
 
