@@ -50,7 +50,8 @@ class EngineError(EdgeError):
 
 
 class BusyError(EdgeError):
-    """A call is not taken now; it may be repeated after `retry_after_ms`. `reason`: deadline, queue, memory or thermal."""
+    """A call is not taken now; it may be repeated after `retry_after_ms`. `reason`: deadline, queue, memory, thermal or
+    stopping."""
 
     status = 503
 
@@ -96,3 +97,19 @@ class CallError(EdgeError):
         super().__init__(message, hint)
         if code is not None:
             self.code = code
+
+
+class ToolError(CallError):
+    """A tool was called and says that it failed."""
+
+
+class AwayError(ConnectionClosed):
+    """The server cannot be reached, and what was asked of it has not begun."""
+
+
+class UncertainError(ConnectionClosed):
+    """The connection ended before the answer came, and the call was not made again: it may have been made."""
+
+
+class DeadlineError(EdgeError, TimeoutError):
+    """The caller's own time for a call is over."""

@@ -51,6 +51,8 @@ from edge_mcp.transports.base import Connection
 
 PAGE = 200
 MAX_COMPLETIONS = 100
+RETRY_MS = 1000
+"""When to call a server again that is stopping."""
 CLOSE_S = 1.0
 """How long peers have to say good-bye, all together."""
 
@@ -157,7 +159,8 @@ class Server:
 
     async def _call(self, conversation: Conversation, request: Request, params: CallParams) -> Answer:
         if self.draining:
-            return ToolResult.failed(str(EngineError("the server is stopping", "Call again when it is back")))
+            stopping = BusyError("the server is stopping", "Call again when it is back", RETRY_MS, "stopping")
+            return ToolResult.failed(str(stopping), _retry(stopping))
         tools = await self._tools.tools()
         tool = tools.get(params.name)
         if tool is None:

@@ -17,7 +17,8 @@ import edge_mcp
 from edge_mcp.cli.arguments import Given, converted, given, nearest, pair, seconds
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, rendered
-from edge_mcp.client.client import Client, ListedTool
+from edge_mcp.client.client import Client
+from edge_mcp.client.messages import ListedTool
 from edge_mcp.config import load
 from edge_mcp.errors import CallError, ConfigError
 from edge_mcp.protocol.messages import ToolResult

@@ -4,11 +4,8 @@ import os
 from collections.abc import Awaitable, Callable
 
 from edge_mcp import tokens
+from edge_mcp.client import dial
 from edge_mcp.client.websocket import WebSocketServer
-from edge_mcp.config import data_folder
-from edge_mcp.errors import ConfigError
-
-_PIN = "#fingerprint="
 
 
 async def connected(url: str, token_file: str, say: Callable[[str], None]) -> WebSocketServer:
@@ -19,29 +16,8 @@ async def connected(url: str, token_file: str, say: Callable[[str], None]) -> We
 def dialling(
     url: str, token_file: str, fingerprint: str, say: Callable[[str], None]
 ) -> Callable[[], Awaitable[WebSocketServer]]:
-    """What connects to `url`, which may end in `#fingerprint=SHA256`; `say` tells of a device that is new here.
-
-    Raises: ConfigError, now and when it connects.
-    """
-    url, _, pin = url.partition(_PIN)
-    pin = fingerprint or pin
-    token = token_for(token_file, url)
-    if not url.startswith("wss://"):
-        if pin:
-            raise ConfigError(f"{url} has no certificate", "A fingerprint goes with wss://")
-        return lambda: WebSocketServer.connect(url, token=token)
-    from edge_mcp.client.trust import Trust
-
-    trust = Trust(url, data_folder() / "known-devices", say, pin)
-
-    async def dial() -> WebSocketServer:
-        try:
-            return await WebSocketServer.connect(url, token=token, tls=await trust.context())
-        except ConfigError:
-            trust.check()
-            raise
-
-    return dial
+    """See client.dial, with the token of a file or of this device. Raises: ConfigError, now and when it connects."""
+    return dial.dialling(url, token_for(token_file, url.partition(dial.PIN)[0]), fingerprint, say)
 
 
 def token_for(file: str, url: str) -> str:

@@ -79,8 +79,8 @@ async def _look(client: Client, url: str, colours: bool) -> list[str]:
     """Raises: CallError, ConnectionClosed."""
     try:
         async with asyncio.timeout(ANSWER_S):
-            load = _decoded(await client.read_resource("device://load"), Load)
-            status = _decoded(await client.read_resource("device://status"), Status)
+            load = _decoded((await client.read("device://load")).text, Load)
+            status = _decoded((await client.read("device://status")).text, Status)
     except TimeoutError:
         raise CallError(f"{url} did not answer within {ANSWER_S:g} s") from None
     except ConnectionClosed:

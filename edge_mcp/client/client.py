@@ -1,7 +1,9 @@
 """The client's side of MCP, over any connection: calls out, answers in, as many at once as the caller likes."""
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from itertools import count
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -9,6 +11,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 import edge_mcp
+from edge_mcp.client.messages import KEEPALIVE, Contents, KeepAlive, ListedTool, NoteParams, Opened, Read, ToolList
 from edge_mcp.errors import CallError, ConnectionClosed
 from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.codec import Codec, codec_of
@@ -17,7 +20,11 @@ from edge_mcp.protocol.messages import ProgressParams, ToolResult
 from edge_mcp.protocol.versions import LEGACY, MODERN
 from edge_mcp.transports.base import Connection, Oversized
 
+logger = logging.getLogger(__name__)
+
 OPEN_S = 60.0
+TOO_LARGE = 1009
+"""How a WebSocket is closed for a message that is larger than allowed (RFC 6455, 7.4.1)."""
 _LAST_WORD_S = 1.0
 _INFO = {"name": "edge-mcp", "version": edge_mcp.__version__}
 _MODERN_META = {
@@ -28,51 +35,42 @@ _MODERN_META = {
 
 Progress = Callable[[float, float | None, str], None]
 """`progress(done, total, message)`."""
+Note = Callable[[str], None]
+"""Gets the word of LISTS or the URI that has changed, and "" when the server begins to tell."""
+LISTS = {
+    "tools": "toolsListChanged",
+    "prompts": "promptsListChanged",
+    "resources": "resourcesListChanged",
+}
+"""What besides a resource's URI can be listened to, and what asks for it (2026-07-28, Subscriptions)."""
+_CHANGED = {f"notifications/{word}/list_changed": word for word in LISTS}
 T = TypeVar("T")
 
 
-class ListedTool(msgspec.Struct):
-    """A tool as any server lists it."""
-
-    name: str
-    title: str = ""
-    description: str = ""
-    inputSchema: dict[str, Any] = {}
-    outputSchema: dict[str, Any] | None = None
-
-
-class _Discovery(msgspec.Struct):
-    supportedVersions: list[str]
-
-
-class _ToolList(msgspec.Struct):
-    tools: list[ListedTool]
-    nextCursor: str | None = None
-
-
-class _Contents(msgspec.Struct):
-    text: str = ""
-
-
-class _Read(msgspec.Struct):
-    contents: list[_Contents]
+class NotSent(ConnectionClosed):
+    """The connection had ended before a request was sent."""
 
 
 class Client:
     """One conversation with a server, for the length of an `async with`, which opens and closes the connection.
 
     Entering raises CallError when what is there is no MCP server. When the connection ends, calls in flight and later
-    ones raise ConnectionClosed with the reason.
+    ones raise ConnectionClosed with the reason, and NotSent where the server cannot have heard of them.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.version = ""
+        self.silence_s: float | None = None
+        """After so long without a word the server is gone, as it promised when the conversation opened, or later."""
+        self.codec = codec_of(connection.encoding)
         self._connection = connection
-        self._codec = codec_of(connection.encoding)
         self._meta: dict[str, Any] = {}
         self._ids = count(1)
         self._pending: dict[RequestId, asyncio.Future[msgspec.Raw]] = {}
+        self._sizes: dict[RequestId, int] = {}
         self._progress: dict[RequestId, Progress] = {}
+        self._notes: dict[RequestId, Note] = {}
+        self._sending = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._ended = ""
@@ -94,6 +92,12 @@ class Client:
     ) -> None:
         await self.close()
 
+    async def wait(self) -> str:
+        """Why the conversation ended, once it has."""
+        assert self._reader is not None, "it was opened"  # noqa: S101
+        await asyncio.wait([self._reader])
+        return self._ended
+
     async def close(self) -> None:
         """End the conversation. Idempotent."""
         if self._goodbyes:
@@ -111,64 +115,113 @@ class Client:
         cursor: str | None = None
         while True:
             params = {} if cursor is None else {"cursor": cursor}
-            page = self._decoded(await self._request("tools/list", params), _ToolList, "tools/list")
+            page = await self.request("tools/list", params, ToolList)
             tools += page.tools
             cursor = page.nextCursor
             if not cursor:
                 return tools
 
-    async def call_tool(self, name: str, arguments: dict[str, Any], on_progress: Progress | None = None) -> ToolResult:
+    async def call_tool(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        on_progress: Progress | None = None,
+        meta: Callable[[], dict[str, Any]] = dict,
+    ) -> ToolResult:
         """Call a tool; a tool that failed answers a result with `isError`. Cancelling this withdraws the call.
 
-        Raises: CallError, ConnectionClosed.
+        `meta` is what else to tell the server about the call, when it is sent. Raises: CallError, ConnectionClosed.
         """
-        params = {"name": name, "arguments": arguments}
-        return self._decoded(await self._request("tools/call", params, on_progress), ToolResult, "tools/call")
+        return await self.request("tools/call", {"name": name, "arguments": arguments}, ToolResult, on_progress, meta)
 
-    async def read_resource(self, uri: str) -> str:
-        """A resource's text; the first one's where there are several. Raises: CallError, ConnectionClosed."""
-        read = self._decoded(await self._request("resources/read", {"uri": uri}), _Read, "resources/read")
+    async def read(self, uri: str) -> Contents:
+        """A resource's contents; the first ones where there are several. Raises: CallError, ConnectionClosed."""
+        read = await self.request("resources/read", {"uri": uri}, Read)
         if not read.contents:
             raise CallError(f"the server's {uri} is empty")
-        return read.contents[0].text
+        return read.contents[0]
+
+    async def listen(self, wanted: Collection[str], note: Note) -> None:
+        """Be told of changes until this is cancelled; see Note. Raises: CallError, ConnectionClosed."""
+        uris = [word for word in wanted if word not in LISTS]
+        if self.version in MODERN:
+            asks = {LISTS[word]: True for word in wanted if word in LISTS}
+            params = {"notifications": {**asks, "resourceSubscriptions": uris}}
+            await self.request("subscriptions/listen", params, dict, note=note)
+            raise ConnectionClosed("the server tells no more")
+        listener = next(self._ids)
+        self._notes[listener] = note
+        try:
+            for uri in uris:
+                await self.request("resources/subscribe", {"uri": uri}, dict)
+            note("")
+            await asyncio.get_running_loop().create_future()
+        finally:
+            del self._notes[listener]
 
     async def _open(self) -> None:
         """Agree on a revision: modern where the server knows it, else the one it answers `initialize` with."""
         self._meta = _MODERN_META
+        wish: dict[str, Any] = {KEEPALIVE: {}}
         try:
-            discovery = self._decoded(await self._request("server/discover", {}), _Discovery, "server/discover")
+            opened = await self.request("server/discover", {}, Opened, meta=lambda: wish)
         except CallError:
-            discovery = _Discovery([])  # a server of the legacy era refuses in many ways: any error means that
-        if MODERN[-1] in discovery.supportedVersions:
+            opened = Opened()  # a server of the legacy era refuses in many ways: any error means that
+        if MODERN[-1] in opened.supportedVersions:
             self.version = MODERN[-1]
-            return
-        self._meta = {}
-        answer = await self._request("initialize", {"protocolVersion": LEGACY[-1], "capabilities": {}, "clientInfo": _INFO})
-        self.version = self._decoded(answer, dict[str, Any], "initialize").get("protocolVersion", "")
-        if self.version not in LEGACY:
-            raise CallError(f"the server speaks MCP {self.version or 'of no revision'}, which this client does not")
-        await self._connection.send(self._codec.notification("notifications/initialized", {}))
+        else:
+            self._meta = {}
+            params = {"protocolVersion": LEGACY[-1], "capabilities": {}, "clientInfo": _INFO}
+            opened = await self.request("initialize", params, Opened, meta=lambda: wish)
+            self.version = opened.protocolVersion
+            if self.version not in LEGACY:
+                raise CallError(f"the server speaks MCP {self.version or 'of no revision'}, which this client does not")
+            await self._connection.send(self.codec.notification("notifications/initialized", {}))
+        self._promised(opened.meta.keepalive)
 
-    async def _request(self, method: str, params: dict[str, Any], on_progress: Progress | None = None) -> msgspec.Raw:
+    async def request(
+        self,
+        method: str,
+        params: dict[str, Any],
+        kind: type[T],
+        on_progress: Progress | None = None,
+        meta: Callable[[], dict[str, Any]] = dict,
+        note: Note | None = None,
+    ) -> T:
+        """What the server answers to a request. `note` gets what is told on it as a subscription.
+
+        Raises: CallError, ConnectionClosed.
+        """
         if self._ended:
-            raise ConnectionClosed(self._ended)
+            raise NotSent(self._ended)
         request_id = next(self._ids)
-        meta = dict(self._meta)
-        if on_progress is not None:
-            self._progress[request_id] = on_progress
-            meta["progressToken"] = request_id
         answer: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
-        self._pending[request_id] = answer
         try:
-            await self._send(self._codec.call(request_id, method, {**params, "_meta": meta} if meta else params))
-            return await answer
+            async with self._sending:  # one at a time: what waits is not encoded yet
+                if self._ended:
+                    raise NotSent(self._ended)
+                about = {**self._meta, **meta()}
+                if on_progress is not None:
+                    self._progress[request_id] = on_progress
+                    about["progressToken"] = request_id
+                if note is not None:
+                    self._notes[request_id] = note
+                frame = self.codec.call(request_id, method, {**params, "_meta": about} if about else params)
+                self._pending[request_id], self._sizes[request_id] = answer, len(frame)
+                await self._send(frame)
+                del frame
+            raw = await answer
         except asyncio.CancelledError:
-            if method == "tools/call" and not self._ended:
+            if request_id in self._pending and method != "initialize" and not self._ended:
                 self._say_goodbye(request_id)
             raise
         finally:
-            self._pending.pop(request_id, None)
-            self._progress.pop(request_id, None)
+            for table in (self._pending, self._sizes, self._progress, self._notes):
+                table.pop(request_id, None)
+        try:
+            return self.codec.decode(raw, kind)
+        except jsonrpc.UNDECODABLE as error:
+            raise CallError(f"the server's answer to {method} is not what MCP says: {error}") from error
 
     async def _send(self, frame: bytes) -> None:
         try:
@@ -181,7 +234,7 @@ class Client:
 
     def _say_goodbye(self, request_id: RequestId) -> None:
         """Tell the server that nobody waits for this answer any more, without making the canceller wait for that."""
-        frame = self._codec.notification("notifications/cancelled", {"requestId": request_id})
+        frame = self.codec.notification("notifications/cancelled", {"requestId": request_id})
         task = asyncio.create_task(self._send(frame))
         self._goodbyes.add(task)
         task.add_done_callback(self._goodbyes.discard)
@@ -204,45 +257,68 @@ class Client:
 
     async def _receive(self, frame: bytes) -> None:
         """Take one message. Raises: Malformed, ConnectionClosed."""
-        envelope = self._codec.envelope(frame)
-        known = self._codec.request_id(envelope.id) if jsonrpc.present(envelope.id) else None
+        envelope = self.codec.envelope(frame)
+        known = self.codec.request_id(envelope.id) if jsonrpc.present(envelope.id) else None
         if isinstance(envelope.method, str):
             if known is not None:
                 await self._connection.send(self._answer(known, envelope.method))
-            elif envelope.method == "notifications/progress":
-                self._note_progress(envelope.params)
+            else:
+                with suppress(*jsonrpc.UNDECODABLE):  # a notification is never answered, not even a wrong one
+                    self._noted(envelope.method, envelope.params)
         elif known is None:
-            raise Malformed(jsonrpc.INVALID_REQUEST, _error(envelope.error, self._codec).message, None)
+            raise Malformed(jsonrpc.INVALID_REQUEST, _error(envelope.error, self.codec).message, None)
         elif (waiting := self._pending.get(known)) is not None and not waiting.done():
             if jsonrpc.present(envelope.result):
                 waiting.set_result(envelope.result)
             else:
-                error = _error(envelope.error, self._codec)
+                error = _error(envelope.error, self.codec)
                 waiting.set_exception(CallError(error.message, code=error.code))
 
     def _answer(self, request_id: RequestId, method: str) -> bytes:
         """To what the server asks: it may ask whether the client is there, and nothing else."""
         if method == "ping":
-            return self._codec.result(request_id, {})
-        return self._codec.error(request_id, jsonrpc.METHOD_NOT_FOUND, f"method not found: {method[:100]}")
+            return self.codec.result(request_id, {})
+        return self.codec.error(request_id, jsonrpc.METHOD_NOT_FOUND, f"method not found: {method[:100]}")
 
-    def _note_progress(self, raw: msgspec.Raw) -> None:
-        try:
-            progress = self._codec.decode(raw, ProgressParams)
-        except jsonrpc.UNDECODABLE:
-            return  # a notification is never answered, not even a wrong one
+    def _noted(self, method: str, params: msgspec.Raw) -> None:
+        """Raises: one of jsonrpc.UNDECODABLE."""
+        match method:
+            case "notifications/progress":
+                self._progressed(self.codec.decode(params, ProgressParams))
+            case "notifications/io.edge-mcp/keepalive":
+                self._promised(self.codec.decode(params, KeepAlive))
+            case "notifications/subscriptions/acknowledged" | "notifications/resources/updated":
+                self._tell(self.codec.decode(params, NoteParams))
+            case _ if method in _CHANGED:
+                told = self.codec.decode(params if jsonrpc.present(params) else self.codec.empty, NoteParams)
+                told.uri = _CHANGED[method]
+                self._tell(told)
+
+    def _progressed(self, progress: ProgressParams) -> None:
         if on_progress := self._progress.get(progress.progressToken):
-            on_progress(progress.progress, progress.total, progress.message)
+            try:
+                on_progress(progress.progress, progress.total, progress.message)
+            except Exception:  # the caller's own; the conversation is that of others too
+                logger.exception("a progress callback failed")
 
-    def _decoded(self, raw: msgspec.Raw, kind: type[T], method: str) -> T:
-        try:
-            return self._codec.decode(raw, kind)
-        except jsonrpc.UNDECODABLE as error:
-            raise CallError(f"the server's answer to {method} is not what MCP says: {error}") from error
+    def _tell(self, told: NoteParams) -> None:
+        if told.meta.subscription is None:
+            for note in list(self._notes.values()):
+                note(told.uri)
+        elif note_of := self._notes.get(told.meta.subscription):
+            note_of(told.uri)
+
+    def _promised(self, keepalive: KeepAlive | None) -> None:
+        if keepalive is not None:
+            self.silence_s = (keepalive.intervalMs + keepalive.graceMs) / 1000
 
     def _end(self, why: str) -> None:
         """From now on nothing will be answered; the first reason counts."""
         self._ended = self._ended or why
+        if getattr(self._connection, "close_code", None) == TOO_LARGE and self._sizes:
+            largest = max(self._sizes, key=self._sizes.__getitem__)
+            if not self._pending[largest].done():  # it would end the next connection too
+                self._pending[largest].set_exception(CallError(self._ended))
         for waiting in self._pending.values():
             if not waiting.done():
                 waiting.set_exception(ConnectionClosed(self._ended))

@@ -1,9 +1,12 @@
-"""A server at the other end of a WebSocket, subprotocol `mcp`."""
+"""A server at the other end of a WebSocket: subprotocol `mcp`, or `mcp.msgpack` for who asks for it."""
 
 import asyncio
 import os
+import socket as sockets
 import ssl
-from collections.abc import AsyncIterator
+import struct
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from aiohttp import (
     ClientConnectorError,
@@ -19,31 +22,40 @@ from aiohttp import (
 from edge_mcp.errors import ConfigError, ConnectionClosed
 from edge_mcp.transports.base import MAX_MESSAGE, Frame, Peer
 
-SUBPROTOCOL = "mcp"
+SUBPROTOCOLS = {"json": "mcp", "msgpack": "mcp.msgpack"}
+"""By the names of protocol.codec."""
 CONNECT_S = 10.0
 CLOSE_S = 2.0
 _HINT = "An edge-mcp server is at ws://HOST:PORT/mcp"
+_TCP_INFO = struct.Struct("=52xI64xQ")  # of the kernel's struct: tcpi_last_data_recv in ms, tcpi_bytes_acked
 _START = "Check the address, or start a server there with edge-mcp serve"
 
 
 class WebSocketServer:
-    """A server that was connected to; see transports.base.Connection. `why` says why the server ended the conversation."""
+    """A server that was connected to; see transports.base.Connection. `why` and `close_code` say why the server ended the
+    conversation."""
 
-    encoding = "json"
     half_close = False
 
-    def __init__(self, session: ClientSession, socket: ClientWebSocketResponse[bool], url: str) -> None:
+    def __init__(self, session: ClientSession, socket: ClientWebSocketResponse[bool], url: str, encoding: str) -> None:
         self.peer = Peer(url)
+        self.encoding = encoding
         self.why = ""
+        self._type = WSMsgType.TEXT if encoding == "json" else WSMsgType.BINARY
         self._session = session
         self._socket = socket
 
     @classmethod
     async def connect(
-        cls, url: str, limit: int = MAX_MESSAGE, token: str = "", tls: ssl.SSLContext | None = None
+        cls,
+        url: str,
+        limit: int = MAX_MESSAGE,
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
+        encodings: Sequence[str] = ("json",),
     ) -> "WebSocketServer":
         """Connect to `ws://` or `wss://` `url`, showing `token` if there is one; `tls` judges the certificate, by default by
-        who signed it. Raises: ConfigError."""
+        who signed it. Of `encodings` (names of protocol.codec, best first) the server chooses. Raises: ConfigError."""
         if not url.startswith(("ws://", "wss://")):
             raise ConfigError(f"{url!r} is not the address of a WebSocket", _HINT)
         session = ClientSession()
@@ -52,44 +64,73 @@ class WebSocketServer:
                 socket: ClientWebSocketResponse[bool] = await session.ws_connect(
                     url,
                     headers={"Authorization": f"Bearer {token}"} if token else None,
-                    protocols=[SUBPROTOCOL],
+                    protocols=[SUBPROTOCOLS[encoding] for encoding in encodings],
                     max_msg_size=limit,
                     decode_text=False,
                     timeout=ClientWSTimeout(ws_close=CLOSE_S),
                     ssl=tls or True,
                 )
-            if socket.protocol != SUBPROTOCOL:
+            encoding = next((name for name in encodings if SUBPROTOCOLS[name] == socket.protocol), "")
+            if not encoding:
                 await socket.close()
-                raise ConfigError(f"{url} is a WebSocket, but no MCP server (subprotocol {SUBPROTOCOL!r})", _HINT)
+                raise ConfigError(f"{url} is a WebSocket, but no MCP server (subprotocol {SUBPROTOCOLS['json']!r})", _HINT)
         except BaseException as error:
             await session.close()
             raise _explained(error, url) from error
-        return cls(session, socket, url)
+        return cls(session, socket, url, encoding)
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         """See Connection; sets `why` at the end."""
         while True:
             message = await self._socket.receive()
-            if message.type is WSMsgType.TEXT:
+            if message.type is self._type:
                 yield message.data
                 continue
+            if self.why:
+                return
             if message.type is WSMsgType.CLOSE:
                 self.why = f"the server closed the connection: {message.extra or 'no reason given'} ({message.data})"
             elif message.type is WSMsgType.ERROR:
                 self.why = f"the connection broke: {message.data}"
-            elif message.type is WSMsgType.BINARY:
-                self.why = "the server sent a binary message, which is not MCP"
+            elif message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
+                kind = "binary" if message.type is WSMsgType.BINARY else "text"
+                self.why = f"the server sent a {kind} message, which the subprotocol {self._socket.protocol} has not"
             return
 
     async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
         """See Connection."""
         try:
-            await self._socket.send_frame(frame, WSMsgType.TEXT)
+            await self._socket.send_frame(frame, self._type)
         except (ClientError, ConnectionError, RuntimeError) as error:  # RuntimeError: aiohttp's word for a closing socket
             raise ConnectionClosed("the WebSocket is closed") from error
 
     async def hang_up(self, about: int | str, retry_ms: int) -> None:
         """See Connection: requests have no stream of their own here."""
+
+    @property
+    def close_code(self) -> int | None:
+        """With what the server closed it (RFC 6455, 7.4)."""
+        return self._socket.close_code
+
+    def heard(self) -> tuple[float, int] | None:
+        """For how many seconds no byte came, and how many of ours arrived, as the kernel knows, whatever this process did
+        meanwhile; None where it does not tell (not Linux), or the connection has ended."""
+        socket = self._socket.get_extra_info("socket")
+        with suppress(OSError, AttributeError):
+            silent_ms, arrived = _TCP_INFO.unpack(socket.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, _TCP_INFO.size))
+            return silent_ms / 1000, arrived
+        return None
+
+    async def ping(self, payload: bytes) -> None:
+        """Ask the server for a sign of life."""
+        with suppress(ClientError, ConnectionError, RuntimeError):  # it has just ended, which its reader sees
+            await self._socket.ping(payload)
+
+    def abandon(self, why: str) -> None:
+        """End it without the server, which says nothing any more; its reader then ends with this reason."""
+        self.why = self.why or why
+        with suppress(OSError, AttributeError):  # it has just ended
+            self._socket.get_extra_info("socket").shutdown(sockets.SHUT_RDWR)
 
     async def close(self, reason: str = "") -> None:
         """See Connection."""

@@ -134,9 +134,9 @@ async def test_a_resource_is_read() -> None:
     none: dict[str, Any] = {"result": {"contents": []}}
     scripted = Scripted(server__discover=DISCOVERED, resources__read=lambda params: read if params["uri"] == "a://b" else none)
     async with serving(scripted.serve) as connection, Client(connection) as client:
-        assert await client.read_resource("a://b") == "hello"
+        assert (await client.read("a://b")).text == "hello"
         with pytest.raises(CallError, match="c://d is empty"):
-            await client.read_resource("c://d")
+            await client.read("c://d")
 
 
 async def test_a_failing_tool_is_a_result_and_not_an_exception() -> None:

@@ -179,5 +179,5 @@ async def test_a_binary_message_ends_the_conversation_and_says_so() -> None:
         await socket.wait_closed()
 
     async with answering(handle) as url:
-        with pytest.raises(ConnectionClosed, match="the server sent a binary message, which is not MCP"):
+        with pytest.raises(ConnectionClosed, match="the server sent a binary message, which the subprotocol mcp has not"):
             await Client(await WebSocketServer.connect(url)).__aenter__()
