@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from edge_mcp.transports.base import Connection, Peer
 from edge_mcp.transports.memory import MemoryConnection, pair
+from tests.packing import packed, unpacked
 
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
@@ -39,7 +40,7 @@ class Talk:
         """Take in what the server sends, until it is done."""
         async for frame in self.connection:
             assert isinstance(frame, bytes)
-            decoded = json.loads(frame)
+            decoded = json.loads(frame) if self.connection.encoding == "json" else unpacked(frame)
             for message in decoded if isinstance(decoded, list) else [decoded]:
                 await self._take(message)
 
@@ -57,7 +58,8 @@ class Talk:
     async def send(self, message: Any) -> None:
         """Send any message (or several, as a batch)."""
         whole = [{"jsonrpc": "2.0", **one} for one in message] if isinstance(message, list) else {"jsonrpc": "2.0", **message}
-        await self.connection.send(json.dumps(whole).encode())
+        packs = self.connection.encoding == "msgpack"
+        await self.connection.send(packed(whole, ()) if packs else json.dumps(whole).encode())
 
     async def begin(self, method: str, meta: dict[str, Any] | None = None, **params: Any) -> tuple[int, asyncio.Future[Any]]:
         """Send a request, and do not wait for its answer."""
@@ -130,10 +132,14 @@ class Talk:
 
 @asynccontextmanager
 async def talking(
-    serve: Serves, version: str = MODERN, capabilities: dict[str, Any] | None = None, principal: str = ""
+    serve: Serves,
+    version: str = MODERN,
+    capabilities: dict[str, Any] | None = None,
+    principal: str = "",
+    encoding: str = "json",
 ) -> AsyncIterator[Talk]:
     """A conversation that is open; a legacy one is initialized."""
-    theirs, ours = pair()
+    theirs, ours = pair(encoding=encoding)
     theirs.peer = Peer("memory", principal=principal)
     serving = asyncio.create_task(serve(theirs))
     talk = Talk(ours, version, capabilities or {})
