@@ -120,7 +120,7 @@ def _telling(server: Server) -> None:
 
     @server.prompt()
     def look() -> list[Any]:
-        return [Image(BYTES), PromptMessage("assistant", "nice")]
+        return [Image(BYTES), PromptMessage("assistant", {"type": "text", "text": "nice"})]
 
 
 ARGUMENTS: dict[str, Any] = {
