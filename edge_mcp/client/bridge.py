@@ -90,6 +90,7 @@ class _Relay:
             while self._record.full:
                 await self._answered()
             await self._pass(self._record.from_host(frame, self._up))
+            self._expect()
             if not self._up:
                 await self._lose_patience()
         if self._host.half_close:
@@ -115,6 +116,10 @@ class _Relay:
             case ToDevice() if self._line is not None:
                 with contextlib.suppress(ConnectionClosed):  # who reads the line sees to what follows
                     await self._line.send(out.frame)
+
+    def _expect(self) -> None:
+        if self._line is not None:
+            self._line.expect(not self._up or self._record.busy, self._record.silence_s)
 
     async def _pass_all(self, outs: Iterable[ToHost | ToDevice]) -> None:
         for out in list(outs):
@@ -193,6 +198,7 @@ class _Relay:
         """A frame of the device's. Raises: Malformed."""
         out = self._record.from_device(frame)
         self._device.back()
+        self._expect()
         if isinstance(out, Envelope):
             waiting = self._own.get(msgspec.json.decode(out.id)) if bytes(out.id) else None
             if waiting is not None and not waiting.done():
@@ -209,6 +215,7 @@ class _Relay:
     async def _resume(self, line: Line) -> None:
         """Take the conversation up (again). Raises: TimeoutError, ConfigError, ConnectionClosed of the host."""
         record = self._record
+        self._expect()
         with contextlib.suppress(_LineEnded):
             async with asyncio.timeout(RESUME_S):
                 if record.hello:
@@ -222,6 +229,7 @@ class _Relay:
             while (entry := record.next_waiting()) is not None:
                 await _send(line, entry)
             self._up = True
+            self._expect()
             if self._losses:
                 async with asyncio.timeout(RESUME_S):
                     changed = await self._changed(line)

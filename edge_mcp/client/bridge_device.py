@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from edge_mcp.client.pulse import Alive, Pulse
 from edge_mcp.errors import ConfigError, ConnectionClosed
 from edge_mcp.protocol.jsonrpc import Malformed
 from edge_mcp.transports.base import Connection, Oversized
@@ -21,12 +22,18 @@ class Line:
         self.take = take
         self.why = ""
         self._connection = connection
+        self._pulse = Pulse(connection) if isinstance(connection, Alive) else None
         self._reader = asyncio.create_task(self._read())
 
     @property
     def ended(self) -> bool:
         """Whether the device ended it."""
         return self._reader.done()
+
+    def expect(self, busy: bool, silence_s: float | None) -> None:
+        """Answers are waited for, or are not; the device promises to be heard within `silence_s`. One that is not is gone."""
+        if self._pulse is not None and not self.ended:
+            self._pulse.expect(busy, silence_s)
 
     async def wait(self) -> str:
         """Why it ended, once it has."""
@@ -57,6 +64,8 @@ class Line:
         except ConnectionClosed as error:
             self.why = str(error)
         finally:
+            if self._pulse is not None:
+                self._pulse.stop()
             self.why = self.why or "the device closed the connection"
 
 
@@ -101,6 +110,7 @@ class Device:
     async def put_back(self, line: Line) -> None:
         """Keep a connection on which nothing is under way."""
         line.take = None
+        line.expect(False, None)
         if line.ended or len(self._idle) >= _IDLE_LINES:
             await line.close()
         else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from edge_mcp.client import bridge_words as words
+from edge_mcp.client.bridge_questions import Questions
 from edge_mcp.client.bridge_words import CHANGED, STATEFUL, SUBSCRIPTION, Params, parameters
 from edge_mcp.errors import ConfigError
 from edge_mcp.protocol import jsonrpc
@@ -21,7 +22,6 @@ MAX_OPEN = 1024
 """Requests of a host that wait for their answers."""
 MAX_KEPT = 64 * 1024 * 1024
 """Bytes of requests that are kept to be sent again."""
-MAX_QUESTIONS = 64
 MAX_SUBSCRIBED = 256
 _MAX_PARAMS = 8192  # longer ones are not brought about again
 _TRIES = 3
@@ -69,15 +69,15 @@ class Record:
         self.hello: bytes = b""
         """The params of `initialize`, once the device has agreed."""
         self.version = ""
+        self.silence_s: float | None = None
+        """After so long without a word the device is gone, as it said."""
         self._open: dict[RequestId, Open] = {}
         self._kept = 0
         self._initialized = False
         self._level = b""
         self._subscribed: dict[str, bytes] = {}
         self._lists: dict[tuple[str, str | None], bytes] = {}
-        self._asked: dict[RequestId, RequestId] = {}
-        self._losses = 0
-        self._questions = 0
+        self._questions = Questions()
         self._routes = routes
 
     # From the host
@@ -138,19 +138,18 @@ class Record:
         return ToDevice(frame) if up else None
 
     def _reply(self, frame: bytes, envelope: Envelope) -> ToDevice | None:
-        known = jsonrpc.request_id(envelope.id) if jsonrpc.present(envelope.id) else None
-        if known is None or known not in self._asked:
-            return None  # nobody waits for it, or who asked is gone
-        asked = self._asked.pop(known)
-        if asked == known:
-            return ToDevice(frame)
-        name = "result" if jsonrpc.present(envelope.result) else "error"
-        return ToDevice(words.encoded({"id": asked, name: getattr(envelope, name)}))
+        answer = self._questions.answer(frame, envelope)
+        return None if answer is None else ToDevice(answer)
 
     @property
     def full(self) -> bool:
         """Whether no more may be kept."""
         return self._kept > MAX_KEPT
+
+    @property
+    def busy(self) -> bool:
+        """Whether the host waits for an answer that should come soon."""
+        return any(entry.method != "subscriptions/listen" for entry in self._open.values())
 
     @property
     def idle(self) -> bool:
@@ -189,6 +188,8 @@ class Record:
     def _answer(self, entry: Open, envelope: Envelope) -> None:
         self._close(entry)
         self.answered += 1
+        if entry.method in ("initialize", "server/discover"):
+            self.silence_s = words.opened_silence(envelope.result)
         if not jsonrpc.present(envelope.result) or entry.method not in STATEFUL or not entry.frame:
             return
         raw = jsonrpc.decode(entry.frame).params
@@ -212,6 +213,9 @@ class Record:
 
     def _told(self, frame: bytes, method: str, envelope: Envelope) -> ToHost | None:
         """A notification of the device's, on the stream of what it is about."""
+        if method == f"notifications/{words.KEEPALIVE}":  # is about this very connection
+            self.silence_s = words.silence(envelope.params)
+            return None
         if method == "notifications/progress":
             return ToHost(frame, self._with_token(parameters(envelope.params).progressToken))
         if method == "notifications/cancelled":
@@ -229,26 +233,17 @@ class Record:
         return ToHost(frame, self._latest() if method == "notifications/message" else None)
 
     def _question(self, frame: bytes, known: RequestId, envelope: Envelope) -> ToHost | ToDevice:
-        """A request of the device's. Once a connection was lost they get other ids: the new device counts from 1 again."""
-        if len(self._asked) >= MAX_QUESTIONS:
-            said = f"{MAX_QUESTIONS} questions to the host are open already"
-            return ToDevice(jsonrpc.error(known, jsonrpc.INTERNAL_ERROR, said))
-        if not self._losses:
-            self._asked[known] = known
-            return ToHost(frame, self._latest())
-        self._questions += 1
-        own = f"edge-mcp-{self._losses}-{self._questions}"
-        self._asked[own] = known
-        params = {"params": envelope.params} if jsonrpc.present(envelope.params) else {}
-        return ToHost(words.encoded({"id": own, "method": envelope.method, **params}), self._latest())
+        """A request of the device's."""
+        question = self._questions.ask(frame, known, envelope)
+        if question is None:
+            return ToDevice(jsonrpc.error(known, jsonrpc.INTERNAL_ERROR, "too many questions to the host are open already"))
+        return ToHost(question, self._latest())
 
     def _withdrawn(self, frame: bytes, request_id: RequestId | None) -> ToHost:
         """The device takes a question back, or ends a subscription."""
-        for own, asked in self._asked.items():
-            if asked == request_id:
-                del self._asked[own]
-                again = jsonrpc.notification("notifications/cancelled", {"requestId": own})
-                return ToHost(frame if own == asked else again, self._latest())
+        question = self._questions.withdraw(frame, request_id)
+        if question is not None:
+            return ToHost(question, self._latest())
         entry = self._open.get(request_id) if request_id is not None else None
         if entry is not None and len(entry.ids) == 1:
             self._close(entry)
@@ -258,12 +253,11 @@ class Record:
 
     def lost(self) -> Iterator[ToHost]:
         """The connection is lost: what the host has to be told at once."""
-        self._losses += 1
+        self.silence_s = None
         for entry in self._open.values():
             entry.sent = False
-        asked, self._asked = self._asked, {}
-        for own in asked:
-            yield ToHost(jsonrpc.notification("notifications/cancelled", {"requestId": own, "reason": "the device is away"}))
+        for frame in self._questions.lost():
+            yield ToHost(frame)
 
     def refuse(self, said: str) -> Iterator[ToHost]:
         """Answer all that is open with an error."""
@@ -306,6 +300,7 @@ class Record:
         Raises: ConfigError when it is another revision, which the host cannot be told.
         """
         version = words.agreed_version(result)
+        self.silence_s = words.opened_silence(result)
         if version != self.version:
             raise ConfigError(f"the device now speaks MCP {version[:20]!r} instead of {self.version!r}", "Start the host anew")
         return [jsonrpc.notification("notifications/initialized", {})] if self._initialized else []

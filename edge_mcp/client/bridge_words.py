@@ -38,6 +38,22 @@ _SAFE = STATEFUL | {
 }
 
 
+KEEPALIVE = "io.edge-mcp/keepalive"
+
+
+class _KeepAlive(msgspec.Struct):
+    intervalMs: float
+    graceMs: float
+
+
+class _OpenedMeta(msgspec.Struct):
+    keepalive: _KeepAlive | None = msgspec.field(default=None, name=KEEPALIVE)
+
+
+class _Opened(msgspec.Struct):
+    meta: _OpenedMeta = msgspec.field(default_factory=_OpenedMeta, name="_meta")
+
+
 class Meta(msgspec.Struct):
     """What of `_meta` counts."""
 
@@ -130,6 +146,24 @@ def agreed_version(result: msgspec.Raw) -> str:
         return msgspec.json.decode(result, type=_Agreed).protocolVersion
     except jsonrpc.UNDECODABLE:
         return ""
+
+
+def silence(raw: msgspec.Raw) -> float | None:
+    """After how many seconds without a word the device is gone, as its notification says."""
+    try:
+        told = msgspec.json.decode(raw, type=_KeepAlive)
+    except jsonrpc.UNDECODABLE:
+        return None
+    return (told.intervalMs + told.graceMs) / 1000
+
+
+def opened_silence(result: msgspec.Raw) -> float | None:
+    """The same, as the answer says that opens a conversation."""
+    try:
+        told = msgspec.json.decode(result, type=_Opened).meta.keepalive
+    except jsonrpc.UNDECODABLE:
+        return None
+    return None if told is None else (told.intervalMs + told.graceMs) / 1000
 
 
 def updates(wanted: Filter, methods: Collection[str], subscription: RequestId) -> Iterator[bytes]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from edge_mcp.client.bridge_record import MAX_KEPT, MAX_OPEN, MAX_QUESTIONS, Record, ToDevice, ToHost
+from edge_mcp.client.bridge_questions import MAX_QUESTIONS
+from edge_mcp.client.bridge_record import MAX_KEPT, MAX_OPEN, Record, ToDevice, ToHost
 from edge_mcp.errors import ConfigError
 from edge_mcp.protocol.jsonrpc import Envelope, Malformed
 from edge_mcp.transports.base import Oversized
@@ -255,7 +256,7 @@ def test_a_question_that_is_taken_back_is_taken_back_by_its_other_id() -> None:
     list(record.lost())
     own = plain(record.from_device(frame(id=4, method="roots/list")))["id"]
     taken = record.from_device(frame(method="notifications/cancelled", params={"requestId": 4}))
-    assert plain(taken)["params"] == {"requestId": own}
+    assert plain(taken)["params"]["requestId"] == own
 
 
 def test_questions_are_bounded() -> None:
@@ -326,3 +327,16 @@ def test_who_leaves_says_so_for_what_is_on_its_way() -> None:
     ask(record, 2, "tools/call", up=False)
     assert [plain(out)["params"] for out in record.leave()] == [{"requestId": 1}]
     assert record.idle
+
+
+def test_how_long_a_device_may_be_silent_is_its_own_word_and_no_hosts() -> None:
+    record = Record()
+    meta = {"io.edge-mcp/keepalive": {"intervalMs": 20000, "graceMs": 5000}}
+    ask(record, 1, "server/discover", _meta=META)
+    answer(record, 1, supportedVersions=["2026-07-28"], _meta=meta)
+    assert record.silence_s == 25
+    told = frame(method="notifications/io.edge-mcp/keepalive", params={"intervalMs": 40000, "graceMs": 5000})
+    assert record.from_device(told) is None
+    assert record.silence_s == 45
+    list(record.lost())
+    assert record.silence_s is None
