@@ -1,7 +1,9 @@
 """What this process has measured since it began: calls, and how long each model took to load and to run. Pure."""
 
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
 
 KEPT = 101
 
@@ -19,6 +21,42 @@ class Counters:
     compute_us: int = 0
 
 
+class Holder(Protocol):
+    """A connection that tells how many bytes are held for it."""
+
+    @property
+    def held(self) -> int:
+        """Bytes."""
+        ...
+
+
+@dataclass(slots=True)
+class Links:
+    """Connections of the network listener: all of them, those that are WebSockets, and what was sent over these since the
+    start, in bytes of messages before and after compression."""
+
+    count: Callable[[], int] = lambda: 0
+    shared: Callable[[], int] = lambda: 0
+    sockets: set[Holder] = field(default_factory=set)
+    plain: int = 0
+    wire: int = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes held for the WebSockets: by each, and by what they share."""
+        return sum(socket.held for socket in self.sockets) + self.shared()
+
+    @property
+    def ratio(self) -> float:
+        """How much of their size messages have on the wire."""
+        return self.wire / self.plain if self.plain else 1.0
+
+    def sent(self, plain: int, wire: int) -> None:
+        """A message was sent."""
+        self.plain += plain
+        self.wire += wire
+
+
 class Measurements:
     """Counters, and the last `KEPT` times of each model (by its name), in seconds."""
 
@@ -29,6 +67,7 @@ class Measurements:
         self._loads: dict[str, float] = {}
         self._memory: dict[str, float] = {}
         self.models: defaultdict[str, Counters] = defaultdict(Counters)
+        self.links = Links()
 
     def called(self, failed: bool) -> None:
         """A tool was called, and answered or failed."""

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -59,3 +61,30 @@ class BoundedServer(web.Server):
         super().connection_lost(handler, exc)
         if (address := self._addresses.pop(handler, None)) is not None:
             self._limit.leave(address)
+
+    def hand_over(self, handler: RequestHandler) -> tuple[asyncio.Transport, bytes, Callable[[], None]]:
+        """Have aiohttp forget a connection that goes on as something else. It goes on being counted: call what is returned at
+        its end. The bytes are those that came behind the request. Raises: ConnectionResetError."""
+        transport = handler.transport
+        if transport is None:
+            raise ConnectionResetError("the peer has left")
+        rest = _Rest()
+        handler.set_parser(cast(Any, rest))  # who upgrades gets at these bytes so
+        address = self._addresses.pop(handler)
+        handler.transport = None
+        handler.connection_lost(None)
+        return transport, bytes(rest.data), partial(self._limit.leave, address)
+
+
+class _Rest:
+    """Takes the bytes that came behind a request."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """There are no more."""

@@ -11,19 +11,22 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from edge_mcp.errors import ConfigError
+from edge_mcp.measurements import Links
 from edge_mcp.protocol import headers
 from edge_mcp.protocol.headers import Refusal
 from edge_mcp.transports import card as about
 from edge_mcp.transports.access import Access, is_loopback, unauthorized
 from edge_mcp.transports.base import MAX_MESSAGE, Peer, Serve
 from edge_mcp.transports.bounded import BoundedServer
+from edge_mcp.transports.deflate import FULL
 from edge_mcp.transports.keepalive import DEFAULT, Pace, Policy
 from edge_mcp.transports.limits import ConnectionLimit, RateLimit
 from edge_mcp.transports.old_sse import MESSAGES, STREAM, OldEndpoint
 from edge_mcp.transports.sessions import IDLE_S, Sessions
 from edge_mcp.transports.sse import SERVER
 from edge_mcp.transports.streamable import Endpoint, Schema, Stateless, Timing, no_schema, refused
-from edge_mcp.transports.websocket import SUBPROTOCOL, BoundedWebSocket, WebSocketConnection
+from edge_mcp.transports.upgrade import Sockets
+from edge_mcp.transports.websocket import Shared
 from edge_mcp.transports.wheel import Wheel
 
 logger = logging.getLogger(__name__)
@@ -52,7 +55,8 @@ class Limits:
 class Options:
     """How to serve. `card` is what the server says of itself to who looks for one, `is_ready` whether it can take calls;
     `schema` and `stateless` are those of streamable.Endpoint; `metrics` is what `/metrics` says; `keepalive` and `pace` are
-    those of wheel.Wheel."""
+    those of wheel.Wheel; `deflate`: WebSockets may be compressed, as far as `allowed` says (websocket.Shared); `links` are
+    counted."""
 
     roots: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
@@ -68,6 +72,9 @@ class Options:
     tls: ssl.SSLContext | None = None
     keepalive: Policy = DEFAULT
     pace: Callable[[], Pace] = Pace
+    deflate: bool = True
+    allowed: Callable[[], str] = lambda: FULL
+    links: Links = field(default_factory=Links)
 
 
 class HttpListener:
@@ -95,8 +102,13 @@ class HttpListener:
             serve, limits.sessions, limits.message, endpoint.budget, options.timing.body, options.timing.keep_alive
         )
         wheel = Wheel(options.keepalive, options.pace)
-        gate = _Gate(self._access, options, endpoint, old, serve, wheel)
-        server = BoundedServer(gate.handle, ConnectionLimit(limits.connections, limits.connections_per_peer))
+        rate = _Rate(limits.requests_per_s)
+        shared = Shared(wheel, limits.message, rate.take, endpoint.budget, options.allowed, options.links)
+        sockets = Sockets(serve, shared, options.deflate)
+        gate = _Gate(self._access, options, endpoint, old, sockets, rate)
+        connections = ConnectionLimit(limits.connections, limits.connections_per_peer)
+        gate.server = server = BoundedServer(gate.handle, connections)
+        options.links.count, options.links.shared = connections.__len__, lambda: shared.compressors.held
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
@@ -111,23 +123,36 @@ class HttpListener:
         finally:
             await sessions.close()
             await runner.cleanup()
+            await sockets.close()
             wheel.close()
+
+
+class _Rate:
+    """How many requests and messages an address may send: see Limits."""
+
+    def __init__(self, per_second: int) -> None:
+        self._limit = RateLimit(per_second or NETWORK_RATE, asyncio.get_running_loop().time)
+        self._local_too = per_second > 0
+
+    def take(self, address: str) -> float:
+        """Count one; the seconds until it would be within the limit."""
+        return self._limit.take(address) if self._local_too or not is_loopback(address) else 0.0
 
 
 class _Gate:
     """Every request passes here: limits, access, and then the route."""
 
+    server: BoundedServer | None = None
+
     def __init__(
-        self, access: Access, options: Options, endpoint: Endpoint, old: OldEndpoint, serve: Serve, wheel: Wheel
+        self, access: Access, options: Options, endpoint: Endpoint, old: OldEndpoint, sockets: Sockets, rate: _Rate
     ) -> None:
         self._access = access
         self._options = options
         self._endpoint = endpoint
         self._old = old
-        self._serve = serve
-        self._wheel = wheel
-        self._rate = RateLimit(options.limits.requests_per_s or NETWORK_RATE, asyncio.get_running_loop().time)
-        self._local_too = options.limits.requests_per_s > 0
+        self._sockets = sockets
+        self._rate = rate
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request."""
@@ -142,13 +167,9 @@ class _Gate:
             response.headers["Server"] = SERVER
         return response
 
-    def _take(self, address: str) -> float:
-        """Count a request; the seconds until it would be within the limit."""
-        return self._rate.take(address) if self._local_too or not is_loopback(address) else 0.0
-
     async def _routed(self, request: web.BaseRequest) -> web.StreamResponse:
         address = request.remote or "unknown"
-        if wait := self._take(address):
+        if wait := self._rate.take(address):
             return refused(_too_many(wait))
         if request.headers.get("Expect", "100-continue").lower() != "100-continue":
             return refused(_EXPECTATION)
@@ -183,7 +204,7 @@ class _Gate:
             case "DELETE":
                 return await self._endpoint.delete(request, peer)
             case _ if "upgrade" in request.headers.get("Connection", "").lower():
-                return await self._upgrade(request, peer)
+                return self._upgrade(request, peer)
             case _:
                 return await self._endpoint.get(request, peer)
 
@@ -206,20 +227,10 @@ class _Gate:
             refusal = headers.not_allowed(methods)
         return refusal or Peer(address, self._options.roots, principal)
 
-    async def _upgrade(self, request: web.BaseRequest, peer: Peer) -> web.StreamResponse:
-        response = BoundedWebSocket(self._options.limits.message)
-        if not response.can_prepare(request):
-            return refused(Refusal(400, f"open a WebSocket with the subprotocol {SUBPROTOCOL!r}"))
-        offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        if offered != [""] and SUBPROTOCOL not in offered:
-            return refused(Refusal(400, f"offer the WebSocket subprotocol {SUBPROTOCOL!r}, or none"))
-        await response.prepare(request)
-        connection = WebSocketConnection(response, request, peer, self._wheel, self._take)
-        try:
-            await self._serve(connection)
-        finally:
-            await connection.close()
-        return response
+    def _upgrade(self, request: web.BaseRequest, peer: Peer) -> web.StreamResponse:
+        assert self.server is not None  # noqa: S101 - narrows the type for mypy
+        refusal = self._sockets.upgrade(request, peer, self.server)
+        return refused(refusal) if refusal else web.Response()  # which goes nowhere: aiohttp has let the connection go
 
 
 _EXPECTATION = Refusal(417, "the only expectation that can be met is 100-continue", headers={"Connection": "close"})

@@ -69,29 +69,34 @@ class ByteBudget:
     def __init__(self, most: int, small: int = SMALL) -> None:
         self._most = most
         self._most_per_peer = most // 2
-        self._small = small
+        self.small = small
         self._by_peer: dict[str, int] = {}
         self.held = 0
 
     @contextmanager
     def lease(self, address: str) -> Iterator[Callable[[int], bool]]:
         """Hold bytes until the end of the `with`: the function given takes more of them, unless there are no more."""
-        taken = counted = 0
+        hold = Hold(self, address)
+        taken = 0
 
         def take(size: int) -> bool:
-            nonlocal taken, counted
-            more = max(0, taken + size - self._small) - counted
-            if more and not self._fits(address, more):
-                return False
-            self._count(address, more)
-            taken += size
-            counted += more
-            return True
+            nonlocal taken
+            allowed = hold.set(taken + size)
+            taken += size if allowed else 0
+            return allowed
 
         try:
             yield take
         finally:
-            self._count(address, -counted)
+            hold.set(0)
+
+    def resize(self, address: str, before: int, after: int) -> bool:
+        """Count another number of bytes for one holder, unless there are no more. See Hold."""
+        more = after - before
+        if more > 0 and not self._fits(address, more):
+            return False
+        self._count(address, more)
+        return True
 
     def _fits(self, address: str, size: int) -> bool:
         return self.held + size <= self._most and self._by_peer.get(address, 0) + size <= self._most_per_peer
@@ -101,3 +106,24 @@ class ByteBudget:
         self._by_peer[address] = self._by_peer.get(address, 0) + size
         if not self._by_peer[address]:
             del self._by_peer[address]
+
+
+class Hold:
+    """The bytes that one holder has of a budget."""
+
+    __slots__ = ("_address", "_budget", "_counted")
+
+    def __init__(self, budget: ByteBudget, address: str) -> None:
+        self._budget = budget
+        self._address = address
+        self._counted = 0
+
+    def set(self, size: int) -> bool:
+        """It holds `size` bytes from now on; False when they are too many, and it holds what it held."""
+        after = max(0, size - self._budget.small)
+        if after == self._counted:
+            return True
+        if not self._budget.resize(self._address, self._counted, after):
+            return False
+        self._counted = after
+        return True

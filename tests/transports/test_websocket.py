@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -53,8 +54,8 @@ class SocketPeer(contract.OtherEnd):
         await self._socket.close()
 
 
-@pytest.fixture
-async def link() -> AsyncIterator[contract.Link]:
+@pytest.fixture(params=[None, "deflate"])
+async def link(request: pytest.FixtureRequest) -> AsyncIterator[contract.Link]:
     serving: list[Callable[[Connection], Awaitable[None]]] = []
     sockets: list[ClientConnection] = []
 
@@ -65,7 +66,8 @@ async def link() -> AsyncIterator[contract.Link]:
 
         async def connect_(serve: Callable[[Connection], Awaitable[None]]) -> contract.OtherEnd:
             serving.append(serve)
-            sockets.append(await connect(url, subprotocols=MCP, max_size=4 * contract.LIMIT, max_queue=1, ping_interval=None))
+            options: dict[str, Any] = {"compression": request.param, "max_queue": 1, "ping_interval": None}
+            sockets.append(await connect(url, subprotocols=MCP, max_size=4 * contract.LIMIT, **options))
             return SocketPeer(sockets[-1])
 
         yield contract.Link(connect_)
