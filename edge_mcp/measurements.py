@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 KEPT = 101
+ANEW = 16
+"""Once that many are kept, what is asked with each call is found anew after so many runs."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,8 @@ class Measurements:
         self.answered = 0
         self.failed = 0
         self._runs: defaultdict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._per_byte: dict[str, float] = {}  # until the next run, or some of them where there are many
+        self._counted = 0
         self._loads: dict[str, float] = {}
         self._memory: dict[str, float] = {}
         self.models: defaultdict[str, Counters] = defaultdict(Counters)
@@ -91,7 +95,11 @@ class Measurements:
     def ran(self, model: str, size: int, seconds: float) -> None:
         """One call ran alone; `size` is that of its arguments in bytes, `seconds` what the runtime took."""
         if seconds > 0:
-            self._runs[model].append((size, seconds))
+            runs = self._runs[model]
+            runs.append((size, seconds))
+            self._counted += 1
+            if len(runs) < KEPT or not self._counted % ANEW:
+                self._per_byte.pop(model, None)
 
     def loaded(self, model: str, seconds: float, memory_mb: float = 0.0) -> None:
         """A model was loaded and warmed up, and took this much memory."""
@@ -104,7 +112,12 @@ class Measurements:
 
     def run_s_per_byte(self, model: str) -> float | None:
         """The median time of a run for each byte of its arguments; None before the first."""
-        return _median([seconds / max(1, size) for size, seconds in self._runs.get(model, ())])
+        found = self._per_byte.get(model)
+        if found is None:
+            found = _median([seconds / max(1, size) for size, seconds in self._runs.get(model, ())])
+            if found is not None:
+                self._per_byte[model] = found
+        return found
 
     def load_s(self, model: str) -> float | None:
         """What the last load took; None before the first."""

@@ -285,31 +285,29 @@ class EngineClient:
             process = await self._running()
             if isinstance(message, Run) and message.key not in self._loaded:
                 raise NotStarted("the engine was restarted meanwhile")
-            watch = Watch(limit_s, partial(process.kill, f"{what} took longer than {limit_s:g} s"), tell)
-            future = process.lanes[lanes[0]].request(message, watch.progress)
-        except ChannelError as error:
-            self._lanes.release(lanes)
-            raise RefusedError(str(error), "Send fewer or smaller items") from error
         except BaseException:
             self._lanes.release(lanes)
             raise
+        watch = Watch(limit_s, partial(process.kill, f"{what} took longer than {limit_s:g} s"), tell)
         watch.start()
         used = message.key if isinstance(message, Run) else None
         if used is not None:
             self._keeper.begin(used)
-        future.add_done_callback(partial(self._finished, lanes, watch, used))
+        finished = partial(self._finished, lanes, watch, used)
         try:
-            reply = await asyncio.shield(future)
+            reply = await process.lanes[lanes[0]].request(message, watch.progress, finished)
+        except ChannelError as error:
+            finished()
+            raise RefusedError(str(error), "Send fewer or smaller items") from error
         except EngineDied as died:
             raise self._died(died, message, what) from died
         self._suspects.clear(known)
         self._deaths = 0
         return reply
 
-    def _finished(self, lanes: list[int], watch: Watch, used: str | None, future: "asyncio.Future[Reply]") -> None:
+    def _finished(self, lanes: list[int], watch: Watch, used: str | None) -> None:
         watch.stop()
         self._lanes.release(lanes)
-        future.exception()  # marks it as seen: a cancelled caller does not come back for it
         if used is not None:
             self._keeper.leave(used)
         self._keeper.rested(self)

@@ -40,8 +40,8 @@ class Lanes:
             raise
 
     def release(self, lanes: list[int]) -> None:
-        """Give lanes back."""
-        self._idle += lanes
+        """Give lanes back; the last one is the next to be used, because its thread still has everything at hand."""
+        self._idle = [*lanes, *self._idle]
         self._grant()
 
     def _take(self, need: int) -> list[int]:

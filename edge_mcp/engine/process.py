@@ -39,14 +39,24 @@ class Lane(asyncio.Protocol):
         self._process = process
         self._deframer: Deframer[Reply | Progress] = Deframer(Reply | Progress)
         self._progress: Callable[[Progress], None] = _ignored
+        self._finished: Callable[[], None] = _nothing
         self._transport: asyncio.WriteTransport | None = None
         self.pending: asyncio.Future[Reply] | None = None
         self.sequence = 0
 
-    def request(self, message: Request, progress: Callable[[Progress], None] | None = None) -> asyncio.Future[Reply]:
-        """Send `message`; the future has the reply, or EngineDied. Raises: ChannelError (too large)."""
+    def request(
+        self,
+        message: Request,
+        progress: Callable[[Progress], None] | None = None,
+        finished: Callable[[], None] | None = None,
+    ) -> asyncio.Future[Reply]:
+        """Send `message`; the future has the reply, or EngineDied. Raises: ChannelError (too large).
+
+        `finished` is called when the lane has its reply, or gets none any more: also where the future was cancelled meanwhile.
+        """
         frame = encode(message)
         self._progress = progress or _ignored
+        self._finished = finished or _nothing
         self.pending = future = asyncio.get_running_loop().create_future()
         self.sequence = message.sequence if isinstance(message, Run) else 0
         if self._transport is None or self._transport.is_closing():
@@ -60,8 +70,11 @@ class Lane(asyncio.Protocol):
     def fail(self, died: EngineDied) -> None:
         """End the pending request, if there is one."""
         future, self.pending = self.pending, None
-        if future is not None and not future.done():
+        if future is None:
+            return
+        if not future.done():
             future.set_exception(died)
+        self._finished()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the socketpair is watched."""
@@ -82,8 +95,10 @@ class Lane(asyncio.Protocol):
             future, self.pending = self.pending, None
             if future is None:
                 self._process.kill("it answered what was not asked")
-            elif not future.done():
+                continue
+            if not future.done():
                 future.set_result(reply)
+            self._finished()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the engine closed its end, which it does only by ending."""
@@ -199,6 +214,10 @@ class EngineProcess:
 
 def _ignored(progress: Progress) -> None:
     """Nobody wants to know."""
+
+
+def _nothing() -> None:
+    """Nobody waits for the lane."""
 
 
 def _environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A trivial tool, `echo`, on each server that is compared.
+"""A trivial tool, `echo`, on each server that is compared (`calls`), and on ours one that does nothing (`lone`).
 
     echo.py edge-mcp|mcp|fastmcp [PORT]
 
@@ -17,12 +17,18 @@ async def echo(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
+async def nothing(item: dict[str, Any]) -> dict[str, Any]:
+    """For `lone`: what is left when nothing is done."""
+    return {}
+
+
 def edge_mcp(port: int | None) -> None:
     """edge-mcp's Python API."""
     from edge_mcp import Server
 
     server = Server("echo", models=False)
     server.tool()(echo)
+    server.tool()(nothing)
     server.run(stdio=port is None, listen=None if port is None else f"127.0.0.1:{port}")
 
 

@@ -18,6 +18,14 @@ async def test_the_first_to_come_is_the_first_served() -> None:
     assert lanes.taken == 0
 
 
+async def test_a_lone_caller_has_the_same_lane_again() -> None:
+    lanes = Lanes(3)
+    for _ in range(4):
+        taken = await lanes.acquire()
+        assert taken == [0]
+        lanes.release(taken)
+
+
 async def test_whoever_runs_alone_gets_all_lanes_and_is_not_overtaken() -> None:
     lanes = Lanes(2)
     one = await lanes.acquire()

@@ -1,6 +1,7 @@
 """A model as it is served: arguments in, results out, one batch at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,16 @@ class ServedModel:
         if self._own_names and isinstance(arguments, dict):
             arguments = {self._own_names.get(name, name): value for name, value in arguments.items()}
         job.arguments = validate(self._schema, arguments)
-        job.prepared = self._modality.prepare(job.arguments, [Path(root) for root in job.item.roots])
+        job.prepared = self._modality.prepare(job.arguments, _paths(job.item.roots))
 
     def _encode(self, job: Job) -> None:
         result = self._decoder.decode(job.outputs, job.prepared, job.arguments)
         job.outcome = encoded(result, job.seconds, job.item.encoding)
+
+
+@lru_cache(8)
+def _paths(roots: tuple[str, ...]) -> list[Path]:
+    return [Path(root) for root in roots]
 
 
 def decoded(item: Item) -> Any:

@@ -1,7 +1,7 @@
 """Checks arguments against a tool's `inputSchema`: the part of JSON Schema that `edge_mcp.tools.arguments` writes."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,14 +9,15 @@ import msgspec
 from edge_mcp.errors import ArgumentError
 
 _MAX_SHOWN = 60
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "integer": lambda value: _is_integer(value),
+_INTEGER = ("integer", "number")
+_TYPES: dict[type, tuple[str, ...]] = {
+    dict: ("object",),
+    list: ("array",),
+    str: ("string",),
+    bool: ("boolean",),
+    type(None): ("null",),
+    int: _INTEGER,
+    float: ("number",),
 }
 _ARTICLES = {"object": "an object", "array": "a list", "integer": "an integer", "boolean": "true or false", "null": "null"}
 
@@ -57,8 +58,10 @@ def _object(schema: Mapping[str, Any], value: dict[str, Any], prefix: str) -> di
             checked[name] = entry
         else:
             raise ArgumentError(f"there is no argument {_shown(prefix + name)}", _nearest(name, schema))
-    defaults = {name: part["default"] for name, part in properties.items() if "default" in part}
-    return {**defaults, **checked}
+    for name, part in properties.items():
+        if "default" in part and name not in checked:
+            checked[name] = part["default"]
+    return checked
 
 
 def _any_of(branches: list[Mapping[str, Any]], value: Any, name: str) -> Any:
@@ -78,20 +81,19 @@ def _number(schema: Mapping[str, Any], value: float, name: str) -> float:
     return int(value) if "integer" in _types(schema) else value
 
 
-def _is_integer(value: Any) -> bool:
-    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
-
-
 def _types(schema: Mapping[str, Any]) -> list[str]:
     types = schema.get("type", [])
     return [types] if isinstance(types, str) else list(types)
 
 
 def _has_type(schema: Mapping[str, Any], value: Any) -> bool:
-    if isinstance(value, bytes):  # what a sensor gave, or bin of MessagePack: it stands where base64 may
+    wanted = schema.get("type")
+    if type(value) is bytes:  # what a sensor gave, or bin of MessagePack: it stands where base64 may
         return "contentEncoding" in schema
-    types = _types(schema)
-    return not types or any(_TYPES[one](value) for one in types)
+    if wanted is None:
+        return True
+    types = _INTEGER if type(value) is float and value.is_integer() else _TYPES[type(value)]
+    return wanted in types if type(wanted) is str else not {*types}.isdisjoint(wanted)
 
 
 def _described(types: list[str]) -> str:
