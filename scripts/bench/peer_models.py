@@ -61,7 +61,7 @@ def main() -> None:
 
 def tensor(value: Result) -> Any:
     """An argument as an array."""
-    return np.frombuffer(base64.b64decode(value["data"]), np.float32).reshape(value["shape"])
+    return np.frombuffer(base64.b64decode(value["data"]), np.float32).reshape(list(value["shape"]))
 
 
 def packed(array: Any) -> Result:
