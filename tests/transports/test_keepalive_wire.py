@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -133,3 +134,37 @@ async def test_a_client_that_pings_now_and_then_is_answered() -> None:
         for _ in range(16):
             async with asyncio.timeout(10):
                 await (await socket.ping())
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_slow_reader_stays_as_long_as_it_reads(reads: bool) -> None:
+    policy = Policy(base_s=0.2, least_s=0.05, patience_s=0.3, most_patience_s=0.3, tick_s=0.02)
+    async with listening(Options(keepalive=policy)) as site:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            peer.setblocking(False)
+            await loop.sock_connect(peer, site.address)
+            params = {"_meta": META, "name": "big", "arguments": {"size": 12_000_000}}
+            call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+            await loop.sock_sendall(peer, UPGRADE % site.address[1] + masked(call))
+            begin, got = loop.time(), 0
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(10):
+                    while got < 12_000_000 and site.server.connections >= (got > 0):
+                        await asyncio.sleep(0.03)
+                        got += len(await loop.sock_recv(peer, 120_000)) if reads or not got else 0
+            assert (got >= 12_000_000) is reads
+            assert loop.time() - begin > 2 * policy.patience_s
+
+
+UPGRADE = (
+    b"GET /mcp HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mcp\r\n\r\n"
+)
+
+
+def masked(payload: bytes) -> bytes:
+    """A text frame of a client, with a mask of zeros."""
+    assert 126 <= len(payload) < 65536
+    return bytes((0x81, 0x80 | 126)) + len(payload).to_bytes(2) + bytes(4) + payload
