@@ -29,9 +29,17 @@ _FILES = {
     "lite0": ROOT / "models/image-classifier",
     "ssd": ROOT / "models/object-detector",
 }
-TOOLS = {"mlp": "mlp", "silero": "silero", "lite0": "classify_image", "ssd": "detect_objects"}
+TOOLS = {"mlp": "mlp", "silero": "silero", "silero8": "silero", "lite0": "classify_image", "ssd": "detect_objects"}
 """The tool of each model, on every server."""
-TITLES = {"mlp": "int8 MLP", "silero": "Silero VAD", "lite0": "EfficientNet-Lite0 int8", "ssd": "SSD detector int8"}
+TITLES = {
+    "mlp": "int8 MLP",
+    "silero": "Silero VAD",
+    "silero8": "Silero VAD, 8 rows in each call",
+    "lite0": "EfficientNet-Lite0 int8",
+    "ssd": "SSD detector int8",
+}
+ROWS = {"silero8": 8}
+"""Rows of a call, where it has more than one."""
 
 
 def lay_out(folder: Path, one_by_one: bool = False) -> Path:
@@ -59,8 +67,9 @@ def arguments(name: str, variant: int) -> dict[str, Any]:
     rng = random.Random(variant)
     if name == "mlp":
         return {"input": _tensor([1, 490], rng, 1.0)}
-    if name == "silero":
-        return {"input": _tensor([1, 576], rng, 0.1), "state": _tensor([2, 1, 128], rng, 0.5), "sr": 16000}
+    if TOOLS[name] == "silero":
+        rows = ROWS.get(name, 1)
+        return {"input": _tensor([rows, 576], rng, 0.1), "state": _tensor([2, rows, 128], rng, 0.5), "sr": 16000}
     picture = (_FILES[name] / "sample.jpg").read_bytes()
     comment = b"\xff\xfe\x00\x06" + struct.pack(">I", variant)  # a JPEG segment that says nothing of the picture
     return {"image": base64.b64encode(picture[:2] + comment + picture[2:]).decode()}
