@@ -3,10 +3,13 @@
 import array
 import fcntl
 import socket
+import struct
 import termios
 from asyncio import BaseTransport
 from contextlib import suppress
 from math import ceil
+
+_BYTES_ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked of struct tcp_info, linux/tcp.h
 
 
 def unread(transport: BaseTransport | None) -> int:
@@ -17,6 +20,16 @@ def unread(transport: BaseTransport | None) -> int:
 def unacknowledged(transport: BaseTransport | None) -> int:
     """Bytes that were sent, and which the other side's kernel has not confirmed."""
     return _count(transport, termios.TIOCOUTQ)
+
+
+def acknowledged(transport: BaseTransport | None) -> int:
+    """Bytes that were sent, and which the other side's kernel has confirmed, since the connection began; 0 where unknown."""
+    connection = None if transport is None else transport.get_extra_info("socket")
+    if connection is not None and connection.fileno() >= 0 and hasattr(socket, "TCP_INFO"):
+        with suppress(OSError):  # not TCP, or it has just ended
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
+            return int(_BYTES_ACKED.unpack(info)[0]) if len(info) == _BYTES_ACKED.size else 0
+    return 0
 
 
 def watch(transport: BaseTransport | None, after_s: float, patience_s: float, probes: int) -> None:

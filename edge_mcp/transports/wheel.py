@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 BEAT_S = 0.25
 """While an answer is waited for: how late a timer of this time comes tells how long the loop stood."""
+MOVING_BYTES = 4096
+"""That arrived at the peer since it was pinged: more than pings, which the kernel of a program that hangs takes too."""
 MAX_EARLY = 256
 """So many pings go early, beside one that is due."""
 
@@ -45,14 +47,14 @@ class Beat:
     `changed` is called when the peer should hear of another promise (`announce`).
     """
 
-    __slots__ = ("_loop", "_wheel", "changed", "keepalive", "line", "queued", "slot", "told")
+    __slots__ = ("_loop", "_wheel", "arrived", "changed", "keepalive", "line", "slot", "told")
 
     def __init__(self, wheel: "Wheel", line: Line, keepalive: KeepAlive, loop: asyncio.AbstractEventLoop) -> None:
         self.line = line
         self.keepalive = keepalive
         self.changed: Callable[[], None] | None = None
         self.told: Promise | None = None
-        self.queued = 0
+        self.arrived = 0
         self.slot: int | None = None
         self._wheel = wheel
         self._loop = loop
@@ -227,11 +229,11 @@ class Wheel:
             beat.tell()
 
     def _check(self, beat: Beat, now: float) -> None:
-        if beat.keepalive.waiting:
-            self._see_progress(beat, now)
+        if beat.keepalive.waiting and self._moved(beat):
+            beat.keepalive.moved(now)
         match beat.keepalive.check(now, self.stall(now)):
             case Ping(payload):
-                beat.queued = _queued(beat.line)
+                beat.arrived = kernel.acknowledged(beat.line.transport)
                 self._waiting.add(beat)
                 self._listen()
                 beat.line.ping(payload)
@@ -246,12 +248,10 @@ class Wheel:
         if beat in self._beats:
             self._place(beat)
 
-    def _see_progress(self, beat: Beat, now: float) -> None:
-        """A ping behind a long message on a slow path is late and not lost, as long as the peer takes bytes."""
-        queued, before = _queued(beat.line), beat.queued
-        beat.queued = queued
-        if queued < before:
-            beat.keepalive.moved(now)
+    def _moved(self, beat: Beat) -> bool:
+        """Whether the peer takes bytes: a ping behind a long message on a slow path is late and not lost."""
+        before, beat.arrived = beat.arrived, kernel.acknowledged(beat.line.transport)
+        return beat.arrived - before > MOVING_BYTES
 
     async def _judge(self, beat: Beat) -> None:
         """Read what the peer has sent before it is taken for gone."""
@@ -304,9 +304,3 @@ class Wheel:
             self._stood = self.stall(asyncio.get_running_loop().time())
             self._heart.cancel()
             self._heart = None
-
-
-def _queued(line: Line) -> int:
-    """Bytes on the way to the peer: those that this process holds, and those that the kernel does."""
-    transport = line.transport
-    return 0 if transport is None else transport.get_write_buffer_size() + kernel.unacknowledged(transport)

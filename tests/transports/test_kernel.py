@@ -26,16 +26,24 @@ async def test_what_was_not_read_and_what_was_not_taken_is_counted() -> None:
     transport.write(b"x" * 16_000_000)
     full = kernel.unacknowledged(transport) + transport.get_write_buffer_size()
     assert full > 10_000_000
-    while kernel.unacknowledged(transport) + transport.get_write_buffer_size() == full:
+    before = kernel.acknowledged(transport)
+    while kernel.acknowledged(transport) < before + 100_000:
         other.recv(1_000_000)
         await asyncio.sleep(0)
+    assert kernel.unacknowledged(transport) + transport.get_write_buffer_size() < full
     transport.abort()
     other.close()
     await asyncio.sleep(0)
-    assert (kernel.unread(transport), kernel.unacknowledged(transport)) == (0, 0)
+    assert (kernel.unread(transport), kernel.unacknowledged(transport), kernel.acknowledged(transport)) == (0, 0, 0)
     kernel.watch(transport, 60, 10, 2)
     kernel.watch(None, 60, 10, 2)
-    assert kernel.unread(None) == 0
+    assert (kernel.unread(None), kernel.acknowledged(None)) == (0, 0)
+    left, right = socket.socketpair()
+    local, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=left)
+    assert kernel.acknowledged(local) == 0
+    kernel.watch(local, 60, 10, 2)
+    local.abort()
+    right.close()
 
 
 async def test_the_kernel_is_told_when_a_peer_is_dead() -> None:
