@@ -54,6 +54,14 @@ def test_a_peer_may_wish_and_the_server_has_the_last_word(wish: float, stretch: 
     assert alive.interval_s == alive.promise.interval_s == interval
 
 
+@pytest.mark.parametrize(("longest", "nominal", "critical"), [(1, 1, 1), (20, 20, 20), (90, 45, 90), (3600, 45, 360)])
+def test_the_owner_may_say_how_long_a_silence_may_be(longest: float, nominal: float, critical: float) -> None:
+    policy = Policy.within(longest)
+    for far in (True, False):
+        assert KeepAlive(policy, 0.0, far).interval_s == nominal
+        assert KeepAlive(policy, 0.0, far, 8).interval_s == critical
+
+
 def test_any_byte_in_either_direction_puts_the_ping_off() -> None:
     alive = KeepAlive(DEFAULT, 0.0)
     for now in range(0, 1000, 20):
