@@ -9,6 +9,9 @@ from edge_mcp.load.signals import FREQUENCY_CAPPED, SOFT_LIMIT, THROTTLED, UNDER
 
 BETTER_AFTER_S = 30.0
 """It takes this long without reason for a worse state until a better one counts."""
+LASTS_S = 120.0
+"""A better state that ends before this came too soon: the next one takes twice as long, up to `LONGEST_S`."""
+LONGEST_S = 240.0
 
 
 class State(IntEnum):
@@ -101,7 +104,8 @@ MEMORY_PRESSURE = Limits(5.0, 20.0, 40.0, margin=2.0)
 LAG = Limits(0.05, 0.25, 1.0, margin=0.02)
 AHEAD_S = 20.0
 """A temperature that rises is judged by what it will be in this time."""
-MAX_AHEAD_C = 6.0
+MAX_AHEAD_C = TEMPERATURE.margin / 2
+"""Less than it has to go back: else what was foreseen would be over while it is still becoming warmer."""
 SLOWED = 0.7
 """A busy processor below this share of its frequency is being slowed."""
 BUSY = 0.5
@@ -119,7 +123,8 @@ class Reason:
 
 @dataclass(slots=True)
 class Governor:
-    """Worse at once, better only after `BETTER_AFTER_S` without reason for worse: no flapping. See `update`."""
+    """Worse at once, better only after `BETTER_AFTER_S` without reason for worse, and later where that did not last: no
+    flapping, although what a better state allows is what heats the device. See `update`."""
 
     lanes: int
     state: State = State.NOMINAL
@@ -128,6 +133,8 @@ class Governor:
     _held: dict[str, State] = field(default_factory=dict)
     _calm_since: float | None = None
     _calm: State = State.NOMINAL
+    _wait_s: float = BETTER_AFTER_S
+    _bettered: float | None = None
 
     @property
     def budget(self) -> Budget:
@@ -137,19 +144,25 @@ class Governor:
     def update(self, load: Load, now: float) -> bool:
         """Take a new measurement at `now` (monotonic seconds); whether the state changed."""
         found = list(self._judged(load))
-        self._held = {reason.signal: reason.state for reason in found}
+        # Until the state is a better one, a signal has to stay back by its margin: one low value in noise is no end.
+        self._held = {**self._held, **{one.signal: max(one.state, self._held.get(one.signal, one.state)) for one in found}}
         worst = max((reason.state for reason in found), default=State.NOMINAL)
         if worst >= self.state:
             self._calm_since = None
             changed = worst > self.state
+            if changed and self._bettered is not None:
+                lasted = now - self._bettered >= LASTS_S
+                self._wait_s = BETTER_AFTER_S if lasted else min(LONGEST_S, 2 * self._wait_s)
+                self._bettered = None
             self.reasons = tuple(reason for reason in found if reason.state == worst and worst > State.NOMINAL)
         else:
             # Better: by as much as it was at worst since it became so.
             self._calm = worst if self._calm_since is None else max(self._calm, worst)
             self._calm_since = now if self._calm_since is None else self._calm_since
-            changed = now - self._calm_since >= BETTER_AFTER_S
+            changed = now - self._calm_since >= self._wait_s
             if changed:
-                worst, self._calm_since = self._calm, None
+                worst, self._calm_since, self._bettered = self._calm, None, now
+                self._held = {reason.signal: reason.state for reason in found}
                 self.reasons = tuple(reason for reason in found if reason.state == worst and worst > State.NOMINAL)
         if changed:
             self.state, self.since = worst, now

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from edge_mcp.load.governor import BETTER_AFTER_S, Budget, Governor, Load, State, budget
+from edge_mcp.load.governor import BETTER_AFTER_S, LASTS_S, LONGEST_S, Budget, Governor, Load, State, budget
 from edge_mcp.load.signals import FREQUENCY_CAPPED, SOFT_LIMIT, THROTTLED, UNDER_VOLTAGE, Memory, Power, Pressure, Throttling
 
 
@@ -21,7 +21,7 @@ def throttled(*now: int) -> Load:
         (Load(temperature_c=70), State.WARM, "70 °C"),
         (Load(temperature_c=77), State.HOT, "77 °C"),
         (Load(temperature_c=83), State.CRITICAL, "83 °C"),
-        (Load(temperature_c=66, temperature_slope=0.3), State.WARM, "66 °C, rising to 72"),
+        (Load(temperature_c=69, temperature_slope=0.3), State.WARM, "69 °C, rising to 70"),
         (Load(temperature_c=60, temperature_slope=9.0), State.NOMINAL, ""),  # one jump of a sensor is no fire
         (Load(temperature_c=75, temperature_slope=-0.5), State.WARM, "75 °C"),
         (Load(memory=Memory(512, 70)), State.WARM, "70 of 512 MB available"),
@@ -124,3 +124,25 @@ def test_a_day_on_a_windowsill() -> None:
     ]
     assert changes[-2][0] == 2700
     assert 2760 + BETTER_AFTER_S <= changes[-1][0] <= 2760 + BETTER_AFTER_S + 1
+
+
+def test_one_low_value_in_noise_does_not_end_what_holds_a_state() -> None:
+    noisy = [77.5] + [74.5, 73.5] * 40
+    assert set(states(noisy)) == {State.HOT}
+    assert states([77.5] + [73.5] * 40)[-1] == State.WARM
+
+
+def test_what_did_not_last_comes_back_later_each_time_and_what_lasts_is_forgotten() -> None:
+    governor, now = Governor(4), 0.0
+
+    def seconds_until_better() -> float:
+        nonlocal now
+        governor.update(Load(temperature_c=84), now)
+        began = now = now + 1
+        while not governor.update(Load(temperature_c=50), now):
+            now += 1
+        return now - began
+
+    assert [seconds_until_better() for _ in range(5)] == [BETTER_AFTER_S, 60, 120, LONGEST_S, LONGEST_S]
+    now += LASTS_S
+    assert seconds_until_better() == BETTER_AFTER_S
