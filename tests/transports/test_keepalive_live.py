@@ -27,8 +27,8 @@ FIGURES = {
 }
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
-SLACK_S = 1.0
-"""What a busy machine may take to run a process that is due."""
+SLACK_S = 5.0
+"""What a busy machine may take to run a process that is due. (test_wheel.py measures exactly.)"""
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -119,7 +119,7 @@ def test_a_router_that_forgets_is_kept_from_it(stack: ExitStack, net: Network) -
     server, url = served(stack, net.server.start, SERVER, near_s=60, base_s=60)
     peers = told(stack, net.client.start, "peers", url, "2")
     assert [one["interval"] for one in server.wait("came", 2)] == [0.5, 0.5]  # a router is between
-    with net.forgetting(idle_s=2.0) as forgotten:
+    with net.forgetting(idle_s=4.0) as forgotten:
         deadline, before = time.monotonic() + PATIENCE_S, net.router.forwarded()
         while net.router.forwarded() - before < 30:
             assert time.monotonic() < deadline
