@@ -79,8 +79,10 @@ class _Relay:
         except ConnectionClosed as error:
             logger.debug("%s: %s", self._host.peer.address, error)
         finally:
-            await _end(reading, talking, gone)
-            await self._part()
+            try:
+                await _end(reading, talking, gone)
+            finally:  # also when this is cancelled meanwhile: the connection is closed
+                await self._part()
 
     # The host's side
 
@@ -134,11 +136,13 @@ class _Relay:
         if self._host.peer.passing and self._up and not left:
             await self._device.put_back(line)
             return
-        with contextlib.suppress(ConnectionClosed, TimeoutError):
-            async with asyncio.timeout(_FAREWELL_S):
-                for out in left:
-                    await line.send(out.frame)
-        await line.close()
+        try:
+            with contextlib.suppress(ConnectionClosed, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_S):
+                    for out in left:
+                        await line.send(out.frame)
+        finally:
+            await line.close()
 
     # The device's side
 

@@ -7,14 +7,13 @@ Needs the package `mcp`, which edge-mcp itself does not.
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from edge_mcp.client.bridge import Bridge
 from edge_mcp.client.bridge_device import Device
-from edge_mcp.client.websocket import WebSocketServer
+from edge_mcp.client.dial import dialling
 from edge_mcp.errors import ConfigError, ConnectionClosed
 from edge_mcp.transports.base import Frame, Peer
 
@@ -25,32 +24,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LEAVE_S = 5.0
 _ROOM = 16  # messages on the way before either side waits
 
 
 @asynccontextmanager
-async def device(url: str, token: str = "", tls: ssl.SSLContext | None = None) -> "AsyncIterator[TransportStreams]":
-    """The streams to the device at `url` (`ws://` or `wss://`; `tls` judges its certificate), for `mcp.Client`.
+async def device(url: str, token: str = "", fingerprint: str = "") -> "AsyncIterator[TransportStreams]":
+    """The streams to the device at `url` (`ws://`, or `wss://` with the certificate of that SHA-256 `fingerprint`; without one
+    it is taken at first use, as by the command line), for `mcp.Client`.
 
     Raises: ConfigError when there is no such device; one that does not answer yet is waited for.
     """
     import anyio
     from mcp.shared.message import SessionMessage
 
-    async def dial() -> WebSocketServer:
-        return await WebSocketServer.connect(url, token=token, tls=tls)
-
     to_client, from_device = anyio.create_memory_object_stream[SessionMessage | Exception](_ROOM)
     to_device, from_client = anyio.create_memory_object_stream[SessionMessage](_ROOM)
-    away = Device(dial, logger.warning)
+    away = Device(dialling(url, token, fingerprint, logger.warning), logger.warning)
     serving = asyncio.create_task(Bridge(away).serve(_Host(to_client, from_client)))
     serving.add_done_callback(lambda _: to_client.close())  # or the client would wait for one that has ended
     async with to_client, from_device, to_device, from_client:
         try:
             yield from_device, to_device
         finally:
-            serving.cancel()
+            to_device.close()  # with which the host is done
             with anyio.CancelScope(shield=True):  # whoever leaves may be cancelled itself
+                await asyncio.wait([serving], timeout=_LEAVE_S)
+                serving.cancel()
                 [outcome] = await asyncio.gather(serving, return_exceptions=True)
                 await away.close()
     if isinstance(outcome, ConfigError):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
@@ -11,6 +12,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from edge_mcp.transports.limits import ConnectionLimit
+from edge_mcp.transports.tls import MAX_HANDSHAKES, MAX_HANDSHAKES_PER_PEER, Entrance
 
 IDLE_CONNECTION_S = 75
 """For the next request's header to be complete, from the connection's begin or the end of the request before."""
@@ -30,7 +32,12 @@ _FULL = (
 class BoundedServer(web.Server):
     """A connection beyond the limit is told so and closed. A handler whose client leaves is cancelled."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], limit: ConnectionLimit) -> None:
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        limit: ConnectionLimit,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(
             handler,
             handler_cancellation=True,
@@ -41,7 +48,14 @@ class BoundedServer(web.Server):
             lingering_time=2.0,
         )
         self._limit = limit
+        self._tls = tls
+        self._handshakes = ConnectionLimit(MAX_HANDSHAKES, MAX_HANDSHAKES_PER_PEER)
         self._addresses: dict[RequestHandler, str] = {}
+
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override] # which becomes one
+        """See aiohttp."""
+        handler = super().__call__()
+        return handler if self._tls is None else Entrance(handler, self._tls, self._handshakes)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """See aiohttp."""

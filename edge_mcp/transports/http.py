@@ -107,12 +107,12 @@ class HttpListener:
         sockets = Sockets(serve, shared, options.deflate)
         gate = _Gate(self._access, options, endpoint, old, sockets, rate)
         connections = ConnectionLimit(limits.connections, limits.connections_per_peer)
-        gate.server = server = BoundedServer(gate.handle, connections)
+        gate.server = server = BoundedServer(gate.handle, connections, options.tls)
         options.links.count, options.links.shared = connections.__len__, lambda: shared.compressors.held
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._host, self._port, ssl_context=options.tls)
+            site = web.TCPSite(runner, self._host, self._port)
             try:
                 await site.start()
             except OSError as error:

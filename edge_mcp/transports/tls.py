@@ -1,6 +1,8 @@
 """TLS 1.3 for the network listener, with a certificate of the user's or one that is made at first use."""
 
+import asyncio
 import hashlib
+import logging
 import os
 import re
 import socket
@@ -9,7 +11,12 @@ import subprocess
 from pathlib import Path
 
 from edge_mcp.errors import ConfigError
+from edge_mcp.transports.limits import ConnectionLimit
 
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_S = 10.0
+MAX_HANDSHAKES, MAX_HANDSHAKES_PER_PEER = 64, 16
 MAKE_S = 60.0
 _CERTIFICATE, _KEY = "certificate.pem", "key.pem"
 _DAYS = 36_500  # who pins it does not ask for how long it is valid, and a device may be forgotten for long
@@ -26,6 +33,55 @@ keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectAltName = {names}
 """
+
+
+class Entrance(asyncio.Protocol):
+    """A connection that has to shake hands before it becomes `inside`'s: in bounded number and time, as it costs memory and
+    is not counted anywhere else. asyncio's own way has no bound on how many do so at once."""
+
+    def __init__(self, inside: asyncio.Protocol, context: ssl.SSLContext, limit: ConnectionLimit) -> None:
+        self._inside = inside
+        self._context = context
+        self._limit = limit
+        self._early = b""
+        self._gone = False
+        self._shaking: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        if not isinstance(transport, asyncio.Transport):
+            return
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if peer else ""
+        if self._limit.enter(address):
+            self._shaking = asyncio.get_running_loop().create_task(self._shake(transport, address))
+        else:
+            self._limit.leave(address)
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio: it came right behind the handshake."""
+        self._early += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        self._gone = True
+
+    async def _shake(self, transport: asyncio.Transport, address: str) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            secure = await loop.start_tls(transport, self, self._context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S)
+        except OSError as error:
+            logger.debug("%s: no handshake: %s", address, error)
+            return
+        finally:
+            self._limit.leave(address)
+        if secure is None or self._gone:
+            return
+        secure.set_protocol(self._inside)
+        self._inside.connection_made(secure)
+        if self._early:
+            self._inside.data_received(self._early)
 
 
 class Identity:

@@ -209,3 +209,51 @@ async def test_the_server_prints_its_fingerprint_and_its_card_has_it(tmp_path: P
             card = await response.json(content_type=None)
         assert card["_meta"] == {"io.edge-mcp/certificate": identity.fingerprint}
         assert card["remotes"][0]["url"].startswith("https://")
+
+
+async def test_handshakes_that_never_end_are_bounded_in_number_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is refused at once; and what holds on is given up, so that others can come in."""
+    monkeypatch.setattr(tls, "HANDSHAKE_S", 0.5)
+    identity = tls.of("", "", tmp_path)
+    trusting = ssl.create_default_context(cafile=str(identity.certificate))
+    async with listening(identity.context) as port, ClientSession() as session:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(tls.MAX_HANDSHAKES_PER_PEER + 4)]
+        ends = [asyncio.create_task(reader.read()) for reader, _ in silent]
+        _, pending = await asyncio.wait(ends, timeout=0.25)
+        assert len(pending) <= tls.MAX_HANDSHAKES_PER_PEER
+        await asyncio.wait_for(asyncio.gather(*ends, return_exceptions=True), 10)
+        async with session.get(f"https://127.0.0.1:{port}/health", ssl=trusting) as response:
+            assert response.status == 200
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_what_comes_right_behind_the_handshake_is_read(tmp_path: Path) -> None:
+    """As TLS 1.3 has it: the client's last word of the handshake and its request may be one packet."""
+    identity = tls.of("", "", tmp_path)
+    trusting = ssl.create_default_context(cafile=str(identity.certificate))
+    async with listening(identity.context) as port:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+        client.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        writer.write(outgoing.read())
+        answer = b""
+        async with asyncio.timeout(10):
+            while b"live" not in answer:
+                incoming.write(await reader.read(65536))
+                try:
+                    answer += client.read()
+                except ssl.SSLWantReadError:
+                    continue
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        writer.close()
