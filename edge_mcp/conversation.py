@@ -203,7 +203,10 @@ class Conversation:
             if isinstance(request.params, ListenParams):
                 frame = await self._frame(request)
             else:
+                waits, came, meta = self._running.locked(), asyncio.get_running_loop().time(), request.params.meta
                 async with self._running:
+                    if waits and meta.deadline_ms is not None:
+                        meta.deadline_ms -= 1000 * (asyncio.get_running_loop().time() - came)
                     frame = await self._frame(request)
             if frame is not None:
                 await self.send(frame, request.id, last=True)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,10 +99,12 @@ def status_mb(pid: int, name: str) -> float:
 
 
 @asynccontextmanager
-async def serving(*arguments: str, cwd: Path = ROOT, inside: Group | None = None, **environment: str) -> AsyncIterator[Served]:
-    """`edge-mcp serve ARGUMENTS`, ended by SIGTERM, which must take less than five seconds."""
+async def serving(
+    *arguments: str, cwd: Path = ROOT, inside: Group | None = None, program: Sequence[str] = SERVE, **environment: str
+) -> AsyncIterator[Served]:
+    """`edge-mcp serve ARGUMENTS` (or another program), ended by SIGTERM, which must take less than five seconds."""
 
-    command = [*SERVE, *arguments]
+    command = [*program, *arguments]
     process = await asyncio.create_subprocess_exec(
         *(inside.running(command) if inside else command),
         cwd=cwd,

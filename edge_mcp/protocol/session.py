@@ -336,7 +336,7 @@ class Session:
         """A result as this conversation's revision wants it."""
         if not self.modern:
             return value
-        fields = value if isinstance(value, dict) else msgspec.structs.asdict(value)
+        fields = value if isinstance(value, dict) else value.fields()
         complete = fields.get("resultType", "complete") == "complete"
         caching = {"ttlMs": self._about.list_ttl_ms, "cacheScope": "public"} if method in CACHEABLE and complete else {}
         return {

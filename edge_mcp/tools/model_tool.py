@@ -121,7 +121,7 @@ class ModelTool:
             outcome = await self._batcher.submit(
                 self.spec,
                 item,
-                (context.deadline_ms or self.entry.manifest.scheduling.deadline_ms) / 1000,
+                (self.entry.manifest.scheduling.deadline_ms if context.deadline_ms is None else context.deadline_ms) / 1000,
                 owner=context.peer.owner,
                 background=context.background,
                 pure=not self._listens and not attached,

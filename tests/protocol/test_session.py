@@ -180,6 +180,18 @@ def test_a_modern_result_carries_its_type_and_the_server() -> None:
     assert result["_meta"]["io.modelcontextprotocol/serverInfo"]["version"] == "1.2.3"
 
 
+def test_what_a_result_says_beside_itself_is_under_meta_in_both_eras() -> None:
+    legacy, modern_one = legacy_session(), Session(ABOUT)
+    legacy.receive(message("tools/call", 1, name="t"))
+    modern_one.receive(modern("tools/call", 1, name="t"))
+    for session in (legacy, modern_one):
+        frame = session.result(1, ToolResult.failed("busy", {"a/b": {"n": 1}}))
+        assert frame is not None
+        result = json.loads(frame)["result"]
+        assert result["_meta"]["a/b"] == {"n": 1}
+        assert "meta" not in result
+
+
 def test_a_cancelled_request_is_never_answered() -> None:
     session = legacy_session()
     session.receive(message("tools/call", 5, name="t"))
