@@ -127,7 +127,7 @@ class Link:
                 while self._client is None and not self._closed:
                     await self._up.wait()
         except TimeoutError:
-            raise AwayError(f"{self.name} cannot be reached: {self._why}") from None
+            raise AwayError(f"no connection within {patience_s:g} s: {self._why}") from None
         finally:
             self._waiting -= 1
             if not self._waiting:
@@ -140,7 +140,7 @@ class Link:
         """This conversation has ended: nobody gets it any more."""
         if self._client is client:
             self._client = None
-            self._why = why
+            self._why = f"the one to {self.name} was lost: {why}"
             if not self._closed:
                 self._up.clear()
                 logger.info("%s: %s", self.name, why)
@@ -165,7 +165,7 @@ class Link:
                 if not self._first.done():
                     self._first.set_exception(error)
                     return
-                self._why = str(error)
+                self._why = error.message
             if loop.time() - begun > STEADY_S:
                 self._backoff.reset()
             await self._wanted.wait()

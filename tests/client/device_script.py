@@ -4,6 +4,8 @@ Its arguments are the port, a file that gets a line for each call of `once` and 
 """
 
 import asyncio
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from edge_mcp import Context, Server
 from edge_mcp.errors import BusyError, EngineError
 
 PORT, CALLS, MORE = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-server = Server("device", models=False)
+server = Server("device", models=False, max_message_mb=1)
 peers: set[int] = set()
 running = [0, 0]
 refused: dict[str, int] = {}
@@ -28,6 +30,19 @@ async def safe(n: int, wait: float = 0.0, stream: str = "") -> int:
     note(f"safe {n}")
     await asyncio.sleep(wait)
     return n
+
+
+@server.tool(annotations={"idempotentHint": True})
+async def length(text: str) -> int:
+    """Takes what is long."""
+    return len(text)
+
+
+@server.tool(annotations={"readOnlyHint": True})
+async def poison() -> None:
+    """Ends the server."""
+    note("poison")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @server.tool()
