@@ -130,7 +130,7 @@ class App:
                 measured,
             )
             models = ModelCatalogue(store, self._engine, signatures, measured, sensing, batcher)
-            load_told = LoadResources(self._load, work=lambda: (batcher.queued, batcher.running))
+            load_told = LoadResources(self._load, work=lambda: (batcher.queued, batcher.running), links=measured.links)
             tools[:0] = [models, DeviceTools(partial(self._told, load_told))]
             resources[:0] = [device, load_told]
             asking = DevicePrompts(store, device.text, access.sensors.pictures if access else ())
@@ -162,7 +162,9 @@ class App:
         greeting: str = "",
     ) -> None:
         """Serve until the stdio host is done or `stop` is; `say` tells the user what happens. Raises: EdgeError."""
-        chosen = listeners(config, stdio, network, self.server, say, self._metrics, self._pace)
+        chosen = listeners(
+            config, stdio, network, self.server, say, self._metrics, self._pace, self._deflate, self._measured.links
+        )
         if greeting:
             say(greeting)
         tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
@@ -185,6 +187,10 @@ class App:
         stretch = self._load.stretch()
         return Pace(stretch, self._load.governor.state.name.lower())
 
+    def _deflate(self) -> str:
+        """How far messages may be compressed."""
+        return self._load.budget().deflate
+
     def _metrics(self) -> str:
         """What `/metrics` says."""
         from edge_mcp.metrics import Snapshot, rendered
@@ -206,6 +212,7 @@ class App:
                 server_mb=probe.resident_mb(os.getpid()),
                 engine_mb=sum(probe.resident_mb(engine.pid) or 0 for engine in engines if engine.pid is not None),
                 connections=self.server.connections,
+                links=self._measured.links,
             )
         )
 

@@ -69,6 +69,8 @@ class Config:
     keepalive_s: int = 0
     """The longest silence on a WebSocket, in seconds, until its peer is pinged; 0: 25 beyond a proxy or router, else 45, under
     load up to 240."""
+    deflate: bool = True
+    """Compress WebSocket messages where the peer can and it pays."""
     file_roots: tuple[str, ...] = ()
     """Folders that `file:` arguments may name, for every peer; a stdio host may also name files below the working directory."""
     sensors: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_mcp.config import Config, tls_folder
 from edge_mcp.errors import ConfigError
+from edge_mcp.measurements import Links
 from edge_mcp.server import Server
 from edge_mcp.transports.base import Listener
 from edge_mcp.transports.keepalive import DEFAULT, Pace, Policy
@@ -37,9 +38,11 @@ def listeners(
     say: Callable[[str], None],
     metrics: Callable[[], str] | None = None,
     pace: Callable[[], Pace] = Pace,
+    allowed: Callable[[], str] = lambda: "full",
+    links: Links | None = None,
 ) -> list[Listener]:
     """The listeners for `server`; `say` tells the user where they listen, `metrics` is what `/metrics` says, `pace` what load
-    and power make of keep-alive.
+    and power make of keep-alive, `allowed` what load makes of compression, `links` counts connections.
 
     Raises: ConfigError.
     """
@@ -49,7 +52,7 @@ def listeners(
         # The host that started this process could read its working directory anyway.
         chosen.append(_load("stdio")((str(Path.cwd()), *roots), config.max_message_bytes()))
     if network:
-        chosen.append(_http(config, roots, server, say, metrics, pace))
+        chosen.append(_http(config, roots, server, say, metrics, pace, allowed, links or Links()))
     return chosen
 
 
@@ -60,6 +63,8 @@ def _http(
     say: Callable[[str], None],
     metrics: Callable[[], str] | None,
     pace: Callable[[], Pace],
+    allowed: Callable[[], str],
+    links: Links,
 ) -> Listener:
     host, port = config.address()
     token = _load("token")(config.token_file)
@@ -93,6 +98,9 @@ def _http(
         metrics=metrics,
         keepalive=Policy.within(config.keepalive_s) if config.keepalive_s else DEFAULT,
         pace=pace,
+        deflate=config.deflate,
+        allowed=allowed,
+        links=links,
     )
     certificate = f"\nits certificate is {identity.fingerprint}" if identity else ""
     listener: Listener = _load("http")(

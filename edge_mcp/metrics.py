@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from edge_mcp.load.governor import State
 from edge_mcp.load.monitor import Sample
-from edge_mcp.measurements import Measurements
+from edge_mcp.measurements import Links, Measurements
 
 _COUNTERS = {
     "nv_inference_request_success": ("success", "Calls that were answered"),
@@ -35,6 +35,7 @@ class Snapshot:
     server_mb: float | None
     engine_mb: float | None
     connections: int
+    links: Links
 
 
 def rendered(snapshot: Snapshot) -> str:
@@ -73,6 +74,17 @@ def _lines(now: Snapshot) -> Iterator[str]:
     ]
     yield from _metric("edge_mcp_resident_memory_bytes", "gauge", "What each process takes", processes)
     yield from _gauge("edge_mcp_connections", "Peers that are connected", now.connections)
+    yield from _network(now.links)
+
+
+def _network(links: Links) -> Iterator[str]:
+    sockets = len(links.sockets)
+    counted = [({"protocol": "http"}, links.count() - sockets), ({"protocol": "websocket"}, sockets)]
+    yield from _metric("edge_mcp_network_connections", "gauge", "Connections to the network listener", counted)
+    yield from _gauge("edge_mcp_websocket_held_bytes", "Messages and state of compression held for WebSockets", links.held)
+    for name, value in (("message", links.plain), ("wire", links.wire)):
+        about = f"Bytes of messages sent over WebSockets, {'before' if name == 'message' else 'after'} compression"
+        yield from _metric(f"edge_mcp_websocket_sent_{name}_bytes_total", "counter", about, [({}, value)])
 
 
 def _gauge(name: str, about: str, value: float | None) -> Iterator[str]:

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge_mcp.load.governor import Load, State
 from edge_mcp.load.monitor import Sample
 from edge_mcp.load.signals import Memory
-from edge_mcp.measurements import Measurements
+from edge_mcp.measurements import Links, Measurements
 from edge_mcp.metrics import Snapshot, rendered
 
 
@@ -16,6 +16,7 @@ def snapshot(load: Load) -> Snapshot:
     for failed in (False, False, False, True):
         measured.settled("cats", failed)
     return Snapshot(
+        links=Links(lambda: 3, lambda: 40, plain=1000, wire=250),
         versions={"cats": "1.0.0", 'odd "na\\me"\n': "2.0.0"},
         measured=measured,
         sample=Sample(0.0, load, ()),

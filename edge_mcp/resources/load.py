@@ -10,13 +10,14 @@ from edge_mcp.context import Context
 from edge_mcp.load.device import DeviceLoad
 from edge_mcp.load.governor import Load
 from edge_mcp.load.signals import Memory, Pressure
+from edge_mcp.measurements import Links
 from edge_mcp.resources.base import Contents, ResourceDefinition, TemplateDefinition
 
 LOAD = "device://load"
 _JSON = "application/json"
 _SAYS = (
     "How loaded the device is: NOMINAL, WARM, HOT or CRITICAL, since when and why, what that allows, and every signal behind "
-    "it (null: this device does not tell)."
+    "it (null: this device does not tell); bytes held for WebSockets, and how much of their size messages had on the wire."
 )
 
 
@@ -28,8 +29,10 @@ class LoadResources:
         device: DeviceLoad,
         clock: Callable[[], float] = time.monotonic,
         work: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        links: Links | None = None,
     ) -> None:
-        """`work` says how many calls wait, and how many batches run."""
+        """`work` says how many calls wait, and how many batches run; `links` are the network listener's connections."""
+        self._links = links or Links()
         self._device = device
         self._work = work
         self._clock = clock
@@ -64,6 +67,12 @@ class LoadResources:
             "budget": governor.budget,
             "queued": queued,
             "running": running,
+            "network": {
+                "connections": self._links.count(),
+                "websockets": len(self._links.sockets),
+                "held_bytes": self._links.held,
+                "sent_percent": round(self._links.ratio * 100),
+            },
             "signals": _signals(sample.load),
             "absent": sample.absent,
         }

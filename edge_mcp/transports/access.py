@@ -73,6 +73,7 @@ def own_names(listen_host: str) -> frozenset[str]:
     return frozenset({"localhost", name, f"{name}.local", name.partition(".")[0] + ".local", listen_host.lower()})
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`."""
     if host == "localhost":

@@ -67,6 +67,8 @@ class Compressors:
 
     def pieces(self, owner: object, message: bytes, bits: int, fresh: bool) -> Iterator[bytes]:
         """A message compressed, piece by piece; `fresh`: it stands for itself."""
+        if fresh:
+            self.forget(owner)  # it would not know of this message, by which the peer's window moves on
         # Between the pieces of a long message others may come, so it does not use what is shared.
         compressor = self._alone(bits, len(message) > SLICE) if fresh else self._of(owner, bits)
         view = memoryview(message)

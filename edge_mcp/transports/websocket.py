@@ -29,6 +29,7 @@ MOST_QUEUED_BYTES = 65536
 MOST_QUEUED = 256
 """While so many messages, or bytes of messages, wait to be handled, nothing more is read."""
 _JOINED = 16384  # up to here one write with a copy is cheaper than two
+_LITTLE = 4096  # in one message, of which it is not worth to keep count
 _OPCODES = {"json": frames.TEXT, "msgpack": frames.BINARY}
 
 
@@ -84,6 +85,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._full: asyncio.Event | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
+        self._held = False  # whether bytes are counted, or nothing is read
         self._ending = False
         self._broken = False
         shared.links.sockets.add(self)
@@ -101,7 +103,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
                 await self._arrived
             message = self._queue.popleft()
             self._queued -= len(message)
-            self._settle()
+            if self._held:
+                self._settle()
             if wait := self._shared.take(self.peer.address):
                 self._end(frames.TRY_LATER, f"too many messages. Try again in {math.ceil(wait)} s")
                 return
@@ -179,10 +182,11 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             for opcode, payload in self._reader.feed(data):
                 self._on_event(opcode, payload)
         except frames.Violation as violation:
-            self._broken = True
             self._end(violation.code, violation.reason)
+            self._discard()
             return
-        self._settle()
+        if self._reader.held or self._queued > _LITTLE or len(self._queue) > 1 or self._held:
+            self._settle()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See asyncio."""
@@ -241,8 +245,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             return
         if not self._hold.set(self._reader.held + self._queued):
             self._end(frames.TRY_LATER, "too many bytes of messages are held for all peers. Try again later")
+            self._discard()
             return
         full = self._queued >= MOST_QUEUED_BYTES or len(self._queue) >= MOST_QUEUED
+        self._held = full or self._reader.held > 0 or self._queued > _LITTLE
         if full == self.transport.is_reading() and not self.transport.is_closing():
             (self.transport.pause_reading if full else self.transport.resume_reading)()
 
@@ -345,6 +351,12 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
         self._wake()
+
+    def _discard(self) -> None:
+        """Forget what came, and whatever comes."""
+        self._broken = True
+        self._reader = frames.Reader(self._shared.limit)
+        self._hold.set(0)
 
     def _abort(self) -> None:
         if self.transport is not None:

@@ -35,7 +35,7 @@ def test_a_throttled_pi_says_what_and_why() -> None:
 
 @pytest.mark.parametrize("board", [path.name for path in BOARDS.iterdir() if path.is_dir()])
 def test_every_board_can_be_told(board: str) -> None:
-    assert set(told(board)) == {"state", "since_s", "why", "budget", "queued", "running", "signals", "absent"}
+    assert set(told(board)) == {"state", "since_s", "why", "budget", "queued", "running", "network", "signals", "absent"}
 
 
 async def test_it_is_read_over_mcp_and_starts_no_engine(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ async def link(request: pytest.FixtureRequest) -> AsyncIterator[contract.Link]:
 
         async def connect_(serve: Callable[[Connection], Awaitable[None]]) -> contract.OtherEnd:
             serving.append(serve)
-            options: dict[str, Any] = {"compression": request.param, "max_queue": 1, "ping_interval": None}
+            options: dict[str, Any] = {"compression": request.param, "max_queue": 1, "ping_interval": None, "close_timeout": 1}
             sockets.append(await connect(url, subprotocols=MCP, max_size=4 * contract.LIMIT, **options))
             return SocketPeer(sockets[-1])
 
