@@ -19,6 +19,8 @@ from edge_mcp.errors import ChannelError, EngineError
 logger = logging.getLogger(__name__)
 
 # Ends that a request can bring about by itself; any other signal came from outside and says nothing about the request.
+SEND_BYTES = 1 << 20
+"""Of a lane, as far as the system allows: a tensor or a picture goes in whole."""
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS})
 
 
@@ -135,6 +137,8 @@ class EngineProcess:
         loop = asyncio.get_running_loop()
         stages_fd = Stages.create(lanes)
         pairs = [socket.socketpair() for _ in range(lanes)]
+        for ours, _ in pairs:  # what does not fit in is written in pieces, each of them a turn of the loop
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         theirs = [pair[1].fileno() for pair in pairs]
         try:
             popen = subprocess.Popen(  # noqa: ASYNC220 - returns after fork and exec, a few milliseconds

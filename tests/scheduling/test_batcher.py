@@ -88,6 +88,27 @@ async def test_twins_are_computed_once(batcher: Batcher, engine: Engine) -> None
     assert engine.runs == [[b"x"], [b"same"]]
 
 
+async def test_large_arguments_are_twins_if_every_byte_is_the_same(batcher: Batcher, engine: Engine) -> None:
+    picture = bytes(1 << 20)
+    other = picture[: 1 << 19] + b"x" + picture[(1 << 19) + 1 :]
+    tasks = [submit(batcher, arguments) for arguments in (b"first", picture, other, bytes(1 << 20), picture + b"x")]
+    await turns()
+    for _ in range(2):
+        engine.gate.release()
+    assert [one.structured for one in await asyncio.gather(*tasks)][1:] == [picture, other, picture, picture + b"x"]
+    assert engine.runs[1] == [picture, other, picture + b"x"]
+
+
+async def test_what_means_something_else_in_the_other_encoding_is_no_twin(batcher: Batcher, engine: Engine) -> None:
+    items = [Item(b"first"), Item(b"1"), Item(b"1", "msgpack"), Item(b"1", "msgpack")]
+    tasks = [asyncio.ensure_future(batcher.submit(SPEC, item, 9.0)) for item in items]
+    await turns()
+    for _ in range(2):
+        engine.gate.release()
+    await asyncio.gather(*tasks)
+    assert engine.runs == [[b"first"], [b"1", b"1"]]
+
+
 async def test_a_call_with_a_state_has_no_twin(batcher: Batcher, engine: Engine) -> None:
     tasks = [asyncio.ensure_future(batcher.submit(SPEC, Item(b"s"), 9.0, pure=False)) for _ in range(3)]
     await turns()
