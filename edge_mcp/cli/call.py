@@ -2,14 +2,11 @@
 
 import argparse
 import asyncio
-import base64
-import binascii
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -19,9 +16,9 @@ from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable, rendered
 from edge_mcp.client.client import Client
 from edge_mcp.client.messages import ListedTool
+from edge_mcp.client.result import Result
 from edge_mcp.config import load
 from edge_mcp.errors import CallError, ConfigError
-from edge_mcp.protocol.messages import ToolResult
 from edge_mcp.transports.base import Connection
 
 _CLEAR_LINE = "\r\x1b[K"
@@ -60,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
         # What is wrong with the settings is told by this process.
         take_in_changed(load(options.config, {"models": options.models, "sensors": options.sensor}), options.debug)
     result = asyncio.run(_answer(options, values))
-    if result.isError:
-        raise CallError(_text(result) or f"{options.tool} failed without saying why")
+    if error := result.refusal(options.tool):
+        raise error
     # The picture first: whoever reads the output may stop reading.
     missing = options.save is not None and not _save(result, options.save)
     print(_as_json(result) if options.json else _as_text(result))
@@ -80,7 +77,7 @@ def _check_save(file: Path | None) -> None:
         raise ConfigError(f"there is no folder {file.parent} to save {file.name} in", "Make it first")
 
 
-async def _answer(options: argparse.Namespace, values: dict[str, Given]) -> ToolResult:
+async def _answer(options: argparse.Namespace, values: dict[str, Given]) -> Result:
     screen = _Screen()
     try:
         async with asyncio.timeout(options.timeout), Client(await _connect(options, screen)) as client:
@@ -89,7 +86,7 @@ async def _answer(options: argparse.Namespace, values: dict[str, Given]) -> Tool
             if options.save and "annotate" in (tool.inputSchema.get("properties") or {}):
                 arguments.setdefault("annotate", True)
             on_progress = screen.progress if screen.live else None
-            return await client.call_tool(tool.name, arguments, on_progress)
+            return Result(await client.call_tool(tool.name, arguments, on_progress), client.codec)
     except TimeoutError:
         raise CallError(f"no answer within {options.timeout:g} s", "Raise --timeout, or leave it out") from None
     finally:
@@ -135,38 +132,26 @@ def _found(name: str, tools: Sequence[ListedTool]) -> ListedTool:
     raise CallError(f"there is no tool {name!r}", nearest(name, [tool.name for tool in tools], "There are"))
 
 
-def _blocks(result: ToolResult, kind: str) -> list[dict[str, Any]]:
-    content = result.content if isinstance(result.content, list) else []
-    return [block for block in content if isinstance(block, dict) and block.get("type") == kind]
-
-
-def _text(result: ToolResult) -> str:
-    return "\n".join(str(block.get("text", "")) for block in _blocks(result, "text"))
-
-
-def _save(result: ToolResult, file: Path) -> bool:
+def _save(result: Result, file: Path) -> bool:
     """Write the first picture to `file`, if there is one. Raises: CallError, ConfigError."""
-    for block in _blocks(result, "image"):
+    for picture in result.images[:1]:
         try:
-            file.write_bytes(base64.b64decode(block.get("data", ""), validate=True))
-        except (binascii.Error, TypeError) as error:
-            raise CallError(f"the picture in the answer is not valid base64: {error}") from error
+            file.write_bytes(picture)
         except OSError as error:
             raise ConfigError(f"{file} cannot be written: {error.strerror}", "Save it elsewhere") from error
         return True
     return False
 
 
-def _as_json(result: ToolResult) -> str:
-    value = result.content if result.structuredContent is msgspec.UNSET else result.structuredContent
-    encoded = msgspec.json.encode(value)
+def _as_json(result: Result) -> str:
+    encoded = msgspec.json.encode(result.content if result.structured is None else result.structured)
     return (msgspec.json.format(encoded, indent=2) if sys.stdout is not None and sys.stdout.isatty() else encoded).decode()
 
 
-def _as_text(result: ToolResult) -> str:
-    if isinstance(result.structuredContent, dict):
-        return rendered(result.structuredContent)
-    return "\n".join(printable(line) for line in _text(result).splitlines()) or "The tool answered no text."
+def _as_text(result: Result) -> str:
+    if isinstance(result.structured, dict):
+        return rendered(result.structured)
+    return "\n".join(printable(line) for line in result.text.splitlines()) or "The tool answered no text."
 
 
 class _Screen:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 MAX_CALLS = 64
 """Requests in flight; others wait for their turn. A server runs 128 of a connection at once."""
 PATIENCE_S = 30.0
-"""How long a call waits for a device that is away."""
+"""How long calls wait for a device that is away, those that wait for their turn too."""
 MAX_LOSSES = 5
 """So many connections may end under one call; then it may be its own fault."""
 STEADY_S = 10.0
@@ -50,7 +50,9 @@ class Link:
         self._patience_s = patience_s
         self._make_pulse = pulse
         self._room = asyncio.Semaphore(MAX_CALLS)
+        self._asking = 0
         self._in_flight = 0
+        self._away_since: float | None = None
         self._client: Client | None = None
         self._pulse: Pulse | None = None
         self._repeatable: set[str] = set()
@@ -90,12 +92,18 @@ class Link:
 
         Raises: CallError; AwayError, UncertainError, ConnectionClosed.
         """
-        async with self._room:
-            self._fly(1)
-            try:
-                return await self._asked(request, may_repeat)
-            finally:
-                self._fly(-1)
+        self._asking += 1
+        try:
+            async with self._room:
+                self._fly(1)
+                try:
+                    return await self._asked(request, may_repeat)
+                finally:
+                    self._fly(-1)
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._away_since = None
 
     async def _asked(self, request: Callable[[Client], Awaitable[T]], may_repeat: Callable[[], bool]) -> T:
         losses: list[ConnectionClosed] = []
@@ -120,10 +128,14 @@ class Link:
 
     async def connected(self, patience_s: float | None) -> Client:
         """The conversation with the device; waited for if it is away. Raises: AwayError, ConnectionClosed."""
+        until = None
+        if patience_s is not None and self._client is None:
+            self._away_since = self._away_since or asyncio.get_running_loop().time()
+            until = self._away_since + patience_s
         self._waiting += 1
         self._wanted.set()
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout_at(until):
                 while self._client is None and not self._closed:
                     await self._up.wait()
         except TimeoutError:
@@ -180,7 +192,7 @@ class Link:
             async with Client(connection) as client:
                 if self._in_flight:
                     self._repeatable = {tool.name for tool in await client.list_tools() if tool.repeatable}
-                self._client, self._pulse = client, pulse
+                self._client, self._pulse, self._away_since = client, pulse, None
                 self._up.set()
                 self._expect()
                 if not self._first.done():

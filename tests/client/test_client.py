@@ -301,3 +301,58 @@ async def test_a_peer_that_answers_nothing_is_given_up(monkeypatch: pytest.Monke
     async with serving(serve) as connection:
         with pytest.raises(CallError, match="memory does not answer as an MCP server would"):
             await Client(connection).__aenter__()
+
+
+async def test_changes_of_a_server_of_the_legacy_era_are_told() -> None:
+    heard: list[str] = []
+    subscribed: list[str] = []
+
+    async def serve(connection: Connection) -> None:
+        async for frame in connection:
+            assert not isinstance(frame, Oversized)
+            message = json.loads(frame)
+            if message.get("method") == "resources/subscribe":
+                subscribed.append(message["params"]["uri"])
+            answer: dict[str, Any] = INITIALIZED if message["method"] == "initialize" else {"result": {}}
+            if message["method"] == "server/discover":
+                answer = {"error": {"code": -32601, "message": "method not found"}}
+            if "id" in message:
+                await connection.send(json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}).encode())
+            if message.get("method") == "tools/call":
+                await connection.send(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')
+                await connection.send(b'{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a://b"}}')
+
+    come = asyncio.Event()
+
+    def note(word: str) -> None:
+        heard.append(word)
+        come.set()
+
+    async with serving(serve) as connection, Client(connection) as client:
+        listening = asyncio.create_task(client.listen(["tools", "a://b"], note))
+        await come.wait()
+        with pytest.raises(CallError, match="not what MCP says"):  # the server's answer has no content
+            await client.call_tool("t", {})
+        while len(heard) < 3:
+            come.clear()
+            await come.wait()
+        listening.cancel()
+        await asyncio.wait([listening])
+    assert heard == ["", "tools", "a://b"]
+    assert subscribed == ["a://b"]
+
+
+async def test_a_server_says_how_it_keeps_the_connection_alive_and_when_that_changes() -> None:
+    told = {"io.edge-mcp/keepalive": {"intervalMs": 45_000, "graceMs": 20_000, "state": "nominal"}}
+    server = Scripted(server__discover={"result": {"supportedVersions": ["2026-07-28"], "_meta": told}})
+    changed = b'{"jsonrpc":"2.0","method":"notifications/io.edge-mcp/keepalive","params":{"intervalMs":90000,"graceMs":20000}}'
+    server.handlers["resources/read"] = changed
+    async with serving(server.serve) as connection, Client(connection) as client:
+        assert client.silence_s == 65
+        assert server.seen[0]["params"]["_meta"]["io.edge-mcp/keepalive"] == {}
+        reading = asyncio.create_task(client.read("a://b"))
+        while client.silence_s == 65:
+            await asyncio.sleep(0)
+        assert client.silence_s == 110
+        reading.cancel()
+        await asyncio.wait([reading])

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from edge_mcp.client.dial import dialling
 from edge_mcp.client.link import MAX_CALLS, MAX_LOSSES, Link
 from edge_mcp.client.pulse import POLICY, Pulse
 from edge_mcp.client.result import Result
+from edge_mcp.conversation import MAX_SUBSCRIPTIONS
 from edge_mcp.errors import (
     AwayError,
     BusyError,
@@ -263,6 +264,8 @@ async def test_a_device_that_stays_away_is_an_error_of_its_own(process: Process)
         await process.end()
         with pytest.raises(UncertainError, match=r"no connection within 0\.3 s: .*may have been made"):
             await call
+        outcomes = await asyncio.gather(*(device.call("safe", n=n) for n in range(200)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {AwayError}
         with pytest.raises(AwayError, match=r"0\.3 s: ws://\S+ cannot be reached: Connection refused$"):
             await device.call("safe", n=2)
         await process.start()
@@ -289,7 +292,8 @@ async def test_a_server_that_dies_silently_is_found_and_the_call_made_again(
 
 async def test_a_server_that_lives_and_is_slow_is_not_given_up(process: Process, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    async with quick(process, SOON, busy_s=0.1) as device:
+    often = Policy(base_s=0.2, least_s=0.0, near_s=60.0, patience_s=5.0, most_patience_s=5.0)
+    async with quick(process, often, busy_s=0.2) as device:
         assert (await device.call("once", n=1, wait=1.5)).text == "1"
     assert "the server is gone" not in caplog.text
 
@@ -321,6 +325,14 @@ async def test_changes_are_told_and_after_a_restart_all_may_have_changed(process
         assert ("juggle" in names, "extra" in names, "different" in names) == (False, False, True)
         await device.call("rewrite")
         assert await anext(changes) == "note://one"
+
+
+async def test_what_a_server_does_not_tell_is_an_error_of_the_subscription(process: Process) -> None:
+    async with connect(process.url) as device, AsyncExitStack() as stack:
+        for _ in range(MAX_SUBSCRIPTIONS):
+            await stack.enter_async_context(device.subscribe("note://one"))
+        with pytest.raises(CallError, match="256 subscriptions are open"):
+            await stack.enter_async_context(device.subscribe("note://one"))
 
 
 async def test_a_subscription_ends_with_its_client(process: Process) -> None:
