@@ -12,7 +12,7 @@ import pytest
 
 from edge_mcp.client import connect
 from edge_mcp.client.device import ENCODINGS
-from edge_mcp.errors import ArgumentError, CallError
+from edge_mcp.errors import ArgumentError, CallError, ConfigError
 from tests.onnx_files import identity
 from tests.processes import ROOT, SHIPPED, Served, serving
 
@@ -112,3 +112,31 @@ async def test_the_readmes_example_runs(served: Served, tmp_path: Path) -> None:
     assert problems.decode() == ""
     assert out.decode().splitlines()[0].startswith("Cat 0.8")
     assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+
+
+async def test_a_device_with_a_certificate_of_its_own_is_trusted_at_first_use_or_by_its_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    device, ours = tmp_path / "device", tmp_path / "ours"
+    monkeypatch.setenv("XDG_DATA_HOME", str(ours))
+    async with serving("--listen", "127.0.0.1:0", "--tls", XDG_DATA_HOME=str(device)) as server:
+        shown = re.compile(r"sha256:\w+")
+        async with asyncio.timeout(10):
+            while not (found := shown.search("\n".join(server.log))):
+                await asyncio.sleep(0.01)
+        url, fingerprint = server.url.replace("https://", "wss://"), found[0]
+        async with connect(url, fingerprint=fingerprint) as pinned, connect(f"{url}#fingerprint={fingerprint}") as named:
+            assert [tool.name for tool in await pinned.tools()] == [tool.name for tool in await named.tools()]
+        with pytest.raises(ConfigError, match="is no fingerprint of a certificate"):
+            async with connect(url, fingerprint="sha256:00"):
+                pass
+        with pytest.raises(ConfigError, match=r"the certificate of .* is"):
+            async with connect(url, fingerprint="0" * 64):
+                pass
+        async with connect(url) as first:
+            assert await first.tools()
+        assert "is new here" in caplog.text
+        caplog.clear()
+        async with connect(url) as second:
+            assert await second.tools()
+        assert "is new here" not in caplog.text
