@@ -29,7 +29,6 @@ RESUME_S = 20.0
 MAX_PASSING = 64
 """Requests of hosts without a conversation that are on their way at once; others wait."""
 _STEADY_S = 10.0
-_FAREWELL_S = 1.0
 _MAX_PAGES = 100
 
 
@@ -81,8 +80,8 @@ class _Relay:
         finally:
             try:
                 await _end(reading, talking, gone)
-            finally:  # also when this is cancelled meanwhile: the connection is closed
-                await self._part()
+            finally:  # also when this is cancelled meanwhile
+                self._part()
 
     # The host's side
 
@@ -127,22 +126,16 @@ class _Relay:
         for out in list(outs):
             await self._pass(out)
 
-    async def _part(self) -> None:
+    def _part(self) -> None:
         """The host is done: tell the device what nobody waits for, and keep the connection if another request may have it."""
         line, self._line = self._line, None
         if line is None:
             return
         left = list(self._record.leave())
         if self._host.peer.passing and self._up and not left:
-            await self._device.put_back(line)
-            return
-        try:
-            with contextlib.suppress(ConnectionClosed, TimeoutError):
-                async with asyncio.timeout(_FAREWELL_S):
-                    for out in left:
-                        await line.send(out.frame)
-        finally:
-            await line.close()
+            self._device.put_back(line)
+        else:
+            self._device.part(line, *(out.frame for out in left))
 
     # The device's side
 
@@ -154,8 +147,8 @@ class _Relay:
             before = self._record.answered
             why = await self._use(line)
             self._up = False
-            await line.close()
             self._line = None
+            self._device.part(line)
             if self._record.answered > before or self._device.clock() - since > _STEADY_S:
                 self._backoff.reset()
                 self._device.back()

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from edge_mcp.client.pulse import Alive, Pulse
 from edge_mcp.errors import ConfigError, ConnectionClosed
@@ -10,6 +11,7 @@ from edge_mcp.protocol.jsonrpc import Malformed
 from edge_mcp.transports.base import Connection, Oversized
 
 _IDLE_LINES = 4
+_FAREWELL_S = 1.0
 
 Dial = Callable[[], Awaitable[Connection]]
 Take = Callable[[bytes], Awaitable[None]]
@@ -91,6 +93,7 @@ class Device:
         self._said = ""
         self._away_since: float | None = clock()
         self._idle: list[Line] = []
+        self._parting: set[asyncio.Task[None]] = set()
 
     @property
     def away_s(self) -> float:
@@ -104,22 +107,30 @@ class Device:
             if not line.ended:
                 line.take = take
                 return line
-            await line.close()
+            self.part(line)
         return Line(await self._dial(), take)
 
-    async def put_back(self, line: Line) -> None:
+    def put_back(self, line: Line) -> None:
         """Keep a connection on which nothing is under way."""
         line.take = None
         line.expect(False, None)
         if line.ended or len(self._idle) >= _IDLE_LINES:
-            await line.close()
+            self.part(line)
         else:
             self._idle.append(line)
+
+    def part(self, line: Line, *last: bytes) -> None:
+        """Say `last` and end a connection, without making anybody wait for that."""
+        line.take = None
+        task = asyncio.get_running_loop().create_task(_part(line, last))
+        self._parting.add(task)
+        task.add_done_callback(self._parting.discard)
 
     async def close(self) -> None:
         """End the connections that are kept."""
         while self._idle:
-            await self._idle.pop().close()
+            self.part(self._idle.pop())
+        await asyncio.gather(*self._parting)
 
     def away(self, why: str) -> None:
         """It does not answer: tell the user, once for each reason."""
@@ -136,6 +147,16 @@ class Device:
         if self._said:
             self._say("the device answers again")
             self._said = ""
+
+
+async def _part(line: Line, last: Sequence[bytes]) -> None:
+    try:
+        with suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                for frame in last:
+                    await line.send(frame)
+    finally:
+        await line.close()
 
 
 def is_away(error: ConfigError) -> bool:
