@@ -58,6 +58,7 @@ class DeviceLoad:
         self._held = False
         self._due = clock()
         self._sample: Sample | None = None
+        self._allowed = self._allow()
 
     def budget(self) -> Budget:
         """What the device allows now."""
@@ -68,10 +69,9 @@ class DeviceLoad:
     def allowed(self) -> Allowed:
         """What calls may take now; asked with each of them."""
         self._lag.touch()
-        budget = self.budget()
-        signals = {reason.signal for reason in self.governor.reasons}
-        why: Why = "thermal" if signals & _POWER else "memory" if signals & _MEMORY else "deadline"
-        return Allowed(budget.lanes, budget.slack, why)
+        if self._clock() >= self._due:
+            self.sample()
+        return self._allowed
 
     def sample(self) -> Sample:
         """The signals now, or as they were less than a second ago."""
@@ -81,6 +81,12 @@ class DeviceLoad:
             self._due = now + LEAST_S
             self._judge(self._sample, now)
         return self._sample
+
+    def _allow(self) -> Allowed:
+        budget = self.governor.budget
+        signals = {reason.signal for reason in self.governor.reasons}
+        why: Why = "thermal" if signals & _POWER else "memory" if signals & _MEMORY else "deadline"
+        return Allowed(budget.lanes, budget.slack, why)
 
     def stretch(self) -> int:
         """How many times as long the intervals of keep-alive are: by the state, and twice that while power is short."""
@@ -115,7 +121,9 @@ class DeviceLoad:
 
     def _judge(self, sample: Sample, now: float) -> None:
         before = self.governor.state
-        if not self.governor.update(sample.load, now):
+        is_news = self.governor.update(sample.load, now)
+        self._allowed = self._allow()
+        if not is_news:
             return
         after, allowed = self.governor.state, self.governor.budget
         why = "; ".join(reason.text for reason in self.governor.reasons) or "nothing speaks against it any more"
