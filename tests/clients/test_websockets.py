@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import aiohttp
-import msgpack
+import msgspec
 import picows.websockets
 import pytest
 import websockets.asyncio.client
@@ -16,7 +16,7 @@ from tests.peers import NODE, PYTHON, run
 from tests.processes import ROOT, Served, serving
 
 HERE = ROOT / "tests/clients"
-CONNECTS = {"websockets": websockets.asyncio.client.connect, "picows": picows.websockets.connect}
+CONNECTS: dict[str, Any] = {"websockets": websockets.asyncio.client.connect, "picows": picows.websockets.connect}
 
 
 async def sent_share(served: Served) -> float:
@@ -39,9 +39,9 @@ async def test_a_python_library(library: str, compression: str | None, encoding:
 
             async def ask(method: str, **params: Any) -> Any:
                 message = {"jsonrpc": "2.0", "id": method, "method": method, "params": params}
-                await socket.send(json.dumps(message) if encoding == "mcp" else msgpack.packb(message))
+                await socket.send(json.dumps(message) if encoding == "mcp" else msgspec.msgpack.encode(message))
                 said = await socket.recv()
-                answer = json.loads(said) if encoding == "mcp" else msgpack.unpackb(said)
+                answer = json.loads(said) if encoding == "mcp" else msgspec.msgpack.decode(said)
                 assert answer["id"] == method
                 return answer["result"]
 
