@@ -80,7 +80,7 @@ class BoundedServer(web.Server):
         """Have aiohttp forget a connection that goes on as something else. It goes on being counted: call what is returned at
         its end. The bytes are those that came behind the request. Raises: ConnectionResetError."""
         transport = handler.transport
-        if transport is None:
+        if transport is None or transport.is_closing():  # TLS may have told aiohttp's handler already, and tells nobody else
             raise ConnectionResetError("the peer has left")
         rest = _Rest()
         handler.set_parser(cast(Any, rest))  # who upgrades gets at these bytes so

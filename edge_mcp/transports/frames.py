@@ -139,7 +139,7 @@ class Reader:
             return -1
         if extra:
             size = (_SHORT if extra == 2 else _LONG).unpack_from(view, at + 2)[0]
-        if size + len(self._message) > self._limit:
+        if (first & 0x0F) < CLOSE and size + len(self._message) > self._limit:
             raise too_big(self._limit, self._what)
         self._mask = bytes(view[begin - 4 : begin]) if self._masked else _NO_MASK
         self._left = size

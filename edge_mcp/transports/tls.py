@@ -76,7 +76,7 @@ class Entrance(asyncio.Protocol):
             return
         finally:
             self._limit.leave(address)
-        if secure is None or self._gone:
+        if secure is None or self._gone or secure.is_closing():
             return
         secure.set_protocol(self._inside)
         self._inside.connection_made(secure)

@@ -64,13 +64,18 @@ class Raw:
                 assert await self.reader.read() == b""
 
 
+def handshake(host: str, fields: str = "") -> str:
+    """A request that becomes a WebSocket."""
+    upgrade = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
+    return f"GET /mcp HTTP/1.1\r\nHost: {host}\r\n{upgrade}{fields}\r\n"
+
+
 @asynccontextmanager
 async def raw(url: str, fields: str = "", behind: bytes = b"") -> AsyncIterator[Raw]:
     """Connect; `behind` is sent with the request, in one piece."""
     host, port = url.partition("://")[2].removesuffix("/mcp").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    upgrade = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
-    writer.write(f"GET /mcp HTTP/1.1\r\nHost: {host}:{port}\r\n{upgrade}{fields}\r\n".encode() + behind)
+    writer.write(handshake(f"{host}:{port}", fields).encode() + behind)
     try:
         async with asyncio.timeout(10):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()

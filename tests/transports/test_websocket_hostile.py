@@ -2,22 +2,24 @@
 
 import asyncio
 import os
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from edge_mcp.measurements import Links
-from edge_mcp.transports import streamable, websocket
+from edge_mcp.transports import streamable, tls, websocket
 from edge_mcp.transports.base import Connection
 from edge_mcp.transports.deflate import FULL, NO_TAKEOVER, OFF, TEXT_ONLY
-from edge_mcp.transports.frames import BINARY, CLOSE, MORE, PING, TEXT, closing, frame
+from edge_mcp.transports.frames import BINARY, CLOSE, MORE, PING, PONG, TEXT, closing, frame
 from edge_mcp.transports.http import HttpListener, Limits, Options
 from edge_mcp.transports.websocket import WebSocketConnection
-from tests.transports.rawsocket import raw
+from tests.transports.rawsocket import handshake, raw
 
 LIMIT = 1_000_000
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
@@ -111,6 +113,13 @@ async def test_a_bomb_is_stopped_while_it_is_unpacked() -> None:
     async with listening() as (url, _), raw(url, DEFLATE) as socket:
         await socket.send(frame(TEXT, bomb[:-4], compressed=True, masked=True))
         assert (await socket.closed())[1] == 1009
+
+
+async def test_a_ping_inside_a_message_of_just_the_limit_is_answered() -> None:
+    async with listening(message=1000) as (url, _), raw(url) as socket:
+        await socket.send(piece(TEXT, b"a" * 990), client(PING, b"p" * 20), client(MORE, b"b" * 10))
+        assert await socket.event() == (PONG, b"p" * 20)
+        assert await socket.event() == (TEXT, b"a" * 990 + b"b" * 10)
 
 
 async def test_what_is_no_deflate_data_is_told() -> None:
@@ -249,6 +258,24 @@ async def test_connections_go_on_being_counted() -> None:
                 await raw(url).__aenter__()
         await settled(lambda: links.count() == 0)
         await well(url)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+@pytest.mark.parametrize("secure", [False, True])
+async def test_who_leaves_right_behind_the_handshake_is_not_counted_any_more(ahead: int, secure: bool, tmp_path: Path) -> None:
+    identity = tls.of("", "", tmp_path) if secure else None
+    trusting = ssl.create_default_context(cafile=identity.certificate) if identity else None
+    async with listening(options=Options(tls=identity.context if identity else None)) as (url, links):
+        port = int(url.split(":")[2].removesuffix("/mcp"))
+        for wait in range(16):
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+            request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * ahead
+            writer.write(request + handshake("localhost").encode())
+            for _ in range(wait):  # the end comes in every step of the server's
+                await asyncio.sleep(0)
+            writer.close()
+            writer.transport.abort()
+        await settled(lambda: links.count() == len(links.sockets) == 0)
 
 
 @pytest.mark.parametrize("known", ["mcp", "mcp.msgpack"])
