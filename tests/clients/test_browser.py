@@ -41,7 +41,7 @@ async def page(seen: "asyncio.Future[dict[str, Any]]") -> AsyncIterator[str]:
 async def visit(address: str, profile: Path, seen: "asyncio.Future[dict[str, Any]]") -> dict[str, Any]:
     """Have a browser open a page; what the page says."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert program is not None, "there is no browser: apt-get install chromium-headless-shell"
+    assert program is not None, "there is no browser: scripts/peers says which one to install"
     # What runs is our own page, and root may not use the sandbox.
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--remote-debugging-port=0"]
     quiet = asyncio.subprocess.DEVNULL

@@ -1,7 +1,8 @@
-"""The cases of the Autobahn test suite, groups 1 to 7, 9, 12 and 13, against a real listener.
+"""Cases after the Autobahn test suite's groups 1 to 7, 9, 12 and 13, against a real listener.
 
-The suite itself needs Python 2, so its cases are here as a table: what is sent, and what has to come back. Sizes of group 9 and
-numbers of messages in 12 and 13 are reduced. Group 10 tests the suite's own client; there is no 8, and 11 was taken out of it.
+The suite itself, which needs Python 2, is not run: these are written by hand as a table of what is sent and what has to come
+back. Names begin with the suite's group, and most with a number in it, but not every case of a group is here, and sizes and
+numbers of messages are smaller in 9, 12 and 13.
 """
 
 import os
