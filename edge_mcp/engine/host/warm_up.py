@@ -32,8 +32,8 @@ class Tried(NamedTuple):
 def warm_up(model: LoadedModel, ways: Sequence[Axes]) -> Tried:
     """The first runs: they allocate, and a model that cannot run at all is found now.
 
-    For each way in which there may be a batch two rows are run, and then one of them: each row's outputs have to be its own, so
-    that calls may run together. A file may say that a dimension is of any size and yet mix what lies along it, as attention
+    For each way in which there may be a batch two rows are run, and then each of them: its outputs have to be its own, so that
+    calls may run together. A file may say that a dimension is of any size and yet mix what lies along it, as attention
     over words does. Sizes that are not known are guessed, and nothing is said against a model that fails on a guess.
     Raises: ModelError when a model fails whose sizes are all known.
     """
@@ -111,21 +111,33 @@ def _two_rows(inputs: Sequence[TensorSpec], axes: Axes, sizes: Mapping[str, Sequ
 
 
 def _are_apart(model: LoadedModel, axes: Axes, tensors: Mapping[str, Array]) -> bool:
-    """The smaller run comes last, and gives the memory of the larger one back."""
+    """Both rows are looked at: a file may mix what comes after into what comes before, and not the other way round.
+
+    The smaller runs come last, and give the memory of the larger one back.
+    """
     both = model.infer(tensors)
-    second = {name: array[part(axes.inputs[name], 1, 2)] if name in axes.inputs else array for name, array in tensors.items()}
-    alone = model.infer(second)
-    return all(_is_second_row(both[name], alone[name], axis) for name, axis in axes.outputs.items())
+    return all(_is_own(model, axes, tensors, both, row) for row in (1, 0))
 
 
-def _is_second_row(both: Value, alone: Value, axis: int) -> bool:
+def _is_own(model: LoadedModel, axes: Axes, tensors: Mapping[str, Array], both: Mapping[str, Value], row: int) -> bool:
+    """Whether one row answers alone what it does beside the other."""
+    own = {
+        name: array[part(axes.inputs[name], row, row + 1)] if name in axes.inputs else array for name, array in tensors.items()
+    }
+    alone = model.infer(own)
+    return all(_is_row(row, both[name], alone[name], axis) for name, axis in axes.outputs.items())
+
+
+def _is_row(row: int, both: Value, alone: Value, axis: int) -> bool:
     if not isinstance(both, np.ndarray) or not isinstance(alone, np.ndarray) or both.ndim <= axis:
         return False
     if alone.shape[axis : axis + 1] != (1,) or both.shape != (*alone.shape[:axis], 2, *alone.shape[axis + 1 :]):
         return False
-    both = both[part(axis, 1, 2)]
+    both = both[part(axis, row, row + 1)]
     if both.dtype.kind not in "iuf":
         return bool((both == alone).all())
-    second, only = both.astype(np.float64), alone.astype(np.float64)
-    largest = np.abs(only).max(initial=0)
-    return bool(np.allclose(second, only, rtol=0, atol=_TOLERANCE * largest + 1e-6, equal_nan=True))
+    together, only = both.astype(np.float64), alone.astype(np.float64)
+    finite = np.abs(only[np.isfinite(only)])
+    if only.size and not finite.size:
+        return False  # overflow, or no number at all, would hide whatever is mixed in
+    return bool(np.allclose(together, only, rtol=0, atol=_TOLERANCE * finite.max(initial=0) + 1e-6, equal_nan=True))

@@ -191,6 +191,32 @@ def test_a_row_that_sees_the_others_runs_alone(tmp_path: Path) -> None:
     assert counted.sizes == [(1, 2)] * 3 + [(2, 2)] * 3
 
 
+def one_in_one_out(folder: Path, *nodes: bytes, constants: Sequence[bytes] = ()) -> Path:
+    """Rows of two, which stay where they are."""
+    path = folder / "odd.onnx"
+    main = graph(nodes, [value("x", FLOAT, ("N", 2))], [value("y", FLOAT, ("N", 2))], constants)
+    path.write_bytes(model(main))
+    return path
+
+
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_a_row_that_sees_only_those_on_one_side_runs_alone(tmp_path: Path, reverse: int) -> None:
+    zero = tensor("zero", np.zeros(1, np.int64).reshape(()))
+    served = serve(one_in_one_out(tmp_path, node("CumSum", ["x", "zero"], ["y"], reverse=reverse), constants=[zero]))
+    calls: list[Tensors] = [{"x": np.full((1, 2), number, np.float32)} for number in range(3)]
+    assert [answer["y"].tolist() for answer in run(served, *calls)] == [[[number, number]] for number in range(3)]
+
+
+@pytest.mark.parametrize("constant", [np.inf, np.nan])
+def test_what_is_no_number_shows_nothing(tmp_path: Path, constant: float) -> None:
+    """Rows that mix, next to what hides it: no difference is larger than infinity."""
+    hidden = tensor("hidden", np.array([[0, constant]], np.float32))
+    nodes = [node("Softmax", ["x"], ["p"], axis=0), node("Add", ["p", "hidden"], ["y"])]
+    served = serve(one_in_one_out(tmp_path, *nodes, constants=[hidden]))
+    calls: list[Tensors] = [{"x": np.full((1, 2), number, np.float32)} for number in range(3)]
+    assert [answer["y"][0, 0] for answer in run(served, *calls)] == [1, 1, 1]
+
+
 def test_rows_may_come_out_along_another_dimension(tmp_path: Path) -> None:
     path = tmp_path / "odd.onnx"
     main = graph([node("Transpose", ["x"], ["y"], perm=[1, 0])], [value("x", FLOAT, ("N", 2))], [value("y", FLOAT, (2, "N"))])
