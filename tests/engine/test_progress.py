@@ -21,8 +21,11 @@ class FakeLane:
         self.future: asyncio.Future[Reply] | None = None
         self.taken_up = asyncio.Event()
 
-    def request(self, message: Request, progress: Callable[[Progress], None] | None = None) -> "asyncio.Future[Reply]":
+    def request(
+        self, message: Request, progress: Callable[[Progress], None], finished: Callable[[], None]
+    ) -> "asyncio.Future[Reply]":
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda _: finished())
         if isinstance(message, Load):
             future.set_result(Loaded(0.25))
         else:
