@@ -51,6 +51,7 @@ class BoundedServer(web.Server):
         self._tls = tls
         self._handshakes = ConnectionLimit(MAX_HANDSHAKES, MAX_HANDSHAKES_PER_PEER)
         self._addresses: dict[RequestHandler, str] = {}
+        self._stopped = False
 
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override] # which becomes one
         """See aiohttp."""
@@ -62,7 +63,11 @@ class BoundedServer(web.Server):
         super().connection_made(handler, transport)
         peer = transport.get_extra_info("peername")
         address = self._addresses[handler] = str(peer[0]) if peer else ""
-        if not self._limit.enter(address):
+        allowed = self._limit.enter(address)
+        if self._stopped:  # it was shaking hands meanwhile
+            transport.abort()
+            return
+        if not allowed:
             transport.write(_FULL)
             transport.close()
             return
@@ -75,6 +80,11 @@ class BoundedServer(web.Server):
         super().connection_lost(handler, exc)
         if (address := self._addresses.pop(handler, None)) is not None:
             self._limit.leave(address)
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's
+        """See aiohttp."""
+        self._stopped = True
+        await super().shutdown(timeout)
 
     def hand_over(self, handler: RequestHandler) -> tuple[asyncio.Transport, bytes, Callable[[], None]]:
         """Have aiohttp forget a connection that goes on as something else. It goes on being counted: call what is returned at

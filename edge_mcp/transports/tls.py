@@ -80,7 +80,7 @@ class Entrance(asyncio.Protocol):
             return
         secure.set_protocol(self._inside)
         self._inside.connection_made(secure)
-        if self._early:
+        if self._early and not secure.is_closing():
             self._inside.data_received(self._early)
 
 

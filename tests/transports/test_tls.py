@@ -6,7 +6,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -257,3 +257,25 @@ async def test_what_comes_right_behind_the_handshake_is_read(tmp_path: Path) -> 
                     continue
         assert answer.startswith(b"HTTP/1.1 200 OK")
         writer.close()
+
+
+async def test_who_shakes_hands_while_the_listener_ends_is_not_served(tmp_path: Path) -> None:
+    identity = tls.of("", "", tmp_path)
+    trusting = ssl.create_default_context(cafile=str(identity.certificate))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    async with listening(identity.context) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        writer.write(outgoing.read())
+        incoming.write(await reader.read(65536))
+    client.do_handshake()
+    client.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    writer.write(outgoing.read())
+    with suppress(ConnectionError):
+        async with asyncio.timeout(10):
+            incoming.write(await reader.read())  # to the end
+    with pytest.raises((ssl.SSLWantReadError, ssl.SSLEOFError)):
+        client.read()
+    writer.transport.abort()
