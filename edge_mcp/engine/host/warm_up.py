@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,9 +105,17 @@ def _two_rows(inputs: Sequence[TensorSpec], axes: Axes, sizes: Mapping[str, Sequ
             if axis is not None:
                 values[part(axis, 0, 1)] *= _CONTRAST
         else:
-            values = random.integers(0, 2, shape)  # of whatever there is, there are probably two
+            values = random.integers(*_range(spec.datatype, dtype), shape, endpoint=True)
         rows[spec.name] = values.astype(str).astype(dtype) if dtype.kind == "O" else values.astype(dtype)
     return rows
+
+
+def _range(datatype: str, dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The least and the largest to be made up: bytes are a picture's or a quantized network's, where small ones say nothing;
+    of whatever else there is, there are probably two."""
+    if datatype in _MEANINGFUL or dtype.kind not in "iu":
+        return 0, 1
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
 def _are_apart(model: LoadedModel, axes: Axes, tensors: Mapping[str, Array]) -> bool:

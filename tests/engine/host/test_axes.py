@@ -13,11 +13,12 @@ from edge_mcp.engine.host.runtimes.axes import Axes, alike, declared_axes
 from edge_mcp.engine.host.runtimes.base import Array, RuntimeOptions, Value
 from edge_mcp.engine.host.runtimes.onnx import OnnxRuntime
 from edge_mcp.engine.host.served import ServedModel, describe
+from edge_mcp.engine.host.warm_up import warm_up
 from edge_mcp.engine.messages import Item, ModelSpec, TensorSpec
 from edge_mcp.repository.manifest import Manifest
 from edge_mcp.repository.sections import ModelSection, Scheduling, ToolSection
 from edge_mcp.tools.arguments import input_schema
-from tests.onnx_files import FLOAT, INT64, graph, model, node, tensor, value
+from tests.onnx_files import FLOAT, INT64, UINT8, graph, model, node, tensor, value
 from tests.processes import ROOT
 
 SILERO = ROOT / "models/speech-detector/silero_vad_16k_fp16w.onnx"
@@ -215,6 +216,23 @@ def test_what_is_no_number_shows_nothing(tmp_path: Path, constant: float) -> Non
     served = serve(one_in_one_out(tmp_path, *nodes, constants=[hidden]))
     calls: list[Tensors] = [{"x": np.full((1, 2), number, np.float32)} for number in range(3)]
     assert [answer["y"][0, 0] for answer in run(served, *calls)] == [1, 1, 1]
+
+
+def test_rows_of_bytes_that_mix_and_are_rounded_run_alone(tmp_path: Path) -> None:
+    """Of zeros and ones an int8 network tells nothing."""
+    path = tmp_path / "odd.onnx"
+    nodes = [
+        node("Cast", ["x"], ["f"], to=FLOAT),
+        node("ReduceMax", ["f", "rows"], ["most"], keepdims=1),
+        node("Add", ["f", "most"], ["sum"]),
+        node("Mul", ["sum", "step"], ["q"]),
+        node("Floor", ["q"], ["y"]),
+    ]
+    constants = [tensor("step", np.array([1 / 16], np.float32)), tensor("rows", np.zeros(1, np.int64))]
+    main = graph(nodes, [value("x", UINT8, ("N", 2))], [value("y", FLOAT, ("N", 2))], constants)
+    path.write_bytes(model(main))
+    loaded = OnnxRuntime().load(path, RuntimeOptions())
+    assert warm_up(loaded, loaded.batch_axes).axes is None
 
 
 def test_rows_may_come_out_along_another_dimension(tmp_path: Path) -> None:
