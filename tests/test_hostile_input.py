@@ -123,9 +123,10 @@ async def test_a_gigabyte_of_base64_over_stdio_is_refused_and_never_kept(served:
     assert await sees_a_cat(served)
 
 
-async def test_a_gigabyte_of_base64_over_a_websocket_ends_that_connection_with_the_reason() -> None:
+@pytest.mark.parametrize("compression", ["deflate", None])
+async def test_a_gigabyte_of_base64_over_a_websocket_ends_that_connection_with_the_reason(compression: str | None) -> None:
     async with serving("--listen", "127.0.0.1:0") as served:
-        async with connect(served.url, max_size=None) as socket:
+        async with connect(served.url, max_size=None, compression=compression) as socket:
 
             async def chunks() -> Any:
                 yield '{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"arguments":{"image":"'

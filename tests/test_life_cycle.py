@@ -125,7 +125,7 @@ async def test_a_signal_ends_within_five_seconds_even_when_the_engine_hangs() ->
             served.process.terminate()
             with pytest.raises(ConnectionClosed):
                 await asyncio.wait_for(socket.recv(), 5.5)
-            assert socket.close_code == 1001
+            assert socket.close_code == 1012
             assert socket.close_reason == "the server is stopping"
         assert await asyncio.wait_for(served.process.wait(), 2) == 0
     assert not alive(engine)

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 CLOSE_S = 1.0
 """For the peer to close too. It may still be sending, and would lose the close frame to a TCP reset if its bytes were left
 unread: they are read meanwhile."""
+LINGER_S = 15.0
+"""The same while what broke a bound is still coming: a peer may read no sooner than it has sent all of a long message."""
 STUCK_S = 60.0
 """A peer that takes nothing of what it was sent for so long is given up."""
 READ_BYTES = 65536
@@ -88,6 +90,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._held = False  # whether bytes are counted, or nothing is read
         self._ending = False
         self._broken = False
+        self._comes = False  # whether bytes came although it is broken
         shared.links.sockets.add(self)
         self.pulse = shared.wheel.add(self, far)
 
@@ -133,10 +136,15 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._gone = self._gone or asyncio.get_running_loop().create_future()
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
-                    await asyncio.shield(self._gone)
+                async with asyncio.timeout(LINGER_S):
+                    while not await self._is_gone(self._gone) and self._comes:
+                        self._comes = False
         finally:
             self._abort()
+
+    async def _is_gone(self, gone: "asyncio.Future[None]") -> bool:
+        await asyncio.wait([gone], timeout=CLOSE_S)
+        return gone.done()
 
     # wheel.Line
 
@@ -177,6 +185,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         """Bytes came."""
         self.pulse.heard()
         if self._broken:
+            self._comes = True
             return
         try:
             for opcode, payload in self._reader.feed(data):

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,11 +47,14 @@ async def visit(address: str, profile: Path, seen: "asyncio.Future[dict[str, Any
     # What runs is our own page, and root may not use the sandbox.
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--remote-debugging-port=0"]
     quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(program, *flags, address, stdin=quiet, stdout=quiet, stderr=quiet)
+    # The program may be a script that starts the browser: all of its group is ended.
+    process = await asyncio.create_subprocess_exec(
+        program, *flags, address, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+    )
     try:
         return await asyncio.wait_for(seen, 60)
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
