@@ -16,6 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from edge_mcp.transports import tls
+from tests.cli.command import hears_ctrl_c
 from tests.links import ws
 from tests.processes import MODERN_META, ROOT, serving
 
@@ -26,7 +27,15 @@ CONNECT = [sys.executable, "-m", "edge_mcp", "connect"]
 async def started(*arguments: str, **environment: str) -> AsyncIterator[Process]:
     """The command, killed if it does not end by itself."""
     process = await asyncio.create_subprocess_exec(
-        *CONNECT, *arguments, cwd=ROOT, env={**os.environ, **environment}, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=2**26
+        *CONNECT,
+        *arguments,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        limit=2**26,
+        preexec_fn=hears_ctrl_c,
     )
     try:
         yield process
