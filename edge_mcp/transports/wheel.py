@@ -109,9 +109,12 @@ class Beat:
 
 
 class Wheel:
-    """Slots of `policy.tick_s`, each with the connections that have something due in it. `pace` is asked at each tick."""
+    """Slots of `policy.tick_s`, each with the connections that have something due in it.
 
-    def __init__(self, policy: Policy = DEFAULT, pace: Callable[[], Pace] = Pace) -> None:
+    `pace` is asked at each tick; `chance` gives numbers from 0 to 1, for the jitter of each tick's pings.
+    """
+
+    def __init__(self, policy: Policy = DEFAULT, pace: Callable[[], Pace] = Pace, chance: Callable[[], float] = random) -> None:
         self.pace = pace()
         self.wakeups = 0
         """How often the timers came, since the start."""
@@ -124,8 +127,8 @@ class Wheel:
         self._waiting: set[Beat] = set()
         self._heart: asyncio.TimerHandle | None = None
         self._stood = 0.0
-        self._jitter = random()  # noqa: S311 - spreads pings, keeps no secret
-        self._chance = lambda: self._jitter
+        self._draw = chance
+        self._jitter = chance()
         self._judging: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -135,7 +138,7 @@ class Wheel:
         """Keep a connection alive; `far`: there is a proxy or a router between."""
         loop = asyncio.get_running_loop()
         self._adapt()
-        beat = Beat(self, line, KeepAlive(self._policy, loop.time(), far, self.pace.stretch, self._chance), loop)
+        beat = Beat(self, line, KeepAlive(self._policy, loop.time(), far, self.pace.stretch, lambda: self._jitter), loop)
         self._beats.add(beat)
         self.replace(beat)
         return beat
@@ -196,7 +199,7 @@ class Wheel:
         now = max(loop.time(), self._armed * self._policy.tick_s)  # the loop's clock may come a nanosecond early
         self._timer = self._armed = None
         # The same for all that go with this tick: they stay together, and meet others in time.
-        self._jitter = random()  # noqa: S311 - spreads pings, keeps no secret
+        self._jitter = self._draw()
         self._adapt()
         for slot in [slot for slot in self._slots if slot * self._policy.tick_s <= now]:
             for beat in list(self._slots.get(slot, ())):
