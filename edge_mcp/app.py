@@ -36,6 +36,7 @@ from edge_mcp.resources.load import LOAD, LoadResources
 from edge_mcp.scheduling.batcher import Batcher
 from edge_mcp.scheduling.curves import Curves
 from edge_mcp.server import Server
+from edge_mcp.systemd import Manager
 from edge_mcp.tools.base import Catalogue
 from edge_mcp.tools.device import DeviceTools
 from edge_mcp.tools.functions import FunctionTools
@@ -160,10 +161,23 @@ class App:
         say: Callable[[str], None],
         stop: Awaitable[object],
         greeting: str = "",
+        manager: Manager | None = None,
     ) -> None:
-        """Serve until the stdio host is done or `stop` is; `say` tells the user what happens. Raises: EdgeError."""
+        """Serve until the stdio host is done or `stop` is; `say` tells the user what happens, and so hears the service
+        `manager`. Raises: EdgeError."""
+        manager = manager or Manager({})
         chosen = listeners(
-            config, stdio, network, self.server, say, self._metrics, self._pace, self._deflate, self._measured.links
+            config,
+            stdio,
+            network,
+            self.server,
+            say,
+            self._metrics,
+            self._pace,
+            self._deflate,
+            self._measured.links,
+            manager.sockets(),
+            partial(manager.ready, greeting),
         )
         if greeting:
             say(greeting)
@@ -172,6 +186,7 @@ class App:
         stopped = asyncio.ensure_future(stop)
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+            manager.stopping()
             await self.server.drain(DRAIN_S)
             for task in done:
                 task.result()
@@ -272,11 +287,12 @@ class App:
 async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> None:
     """Serve the models until the stdio host is done, or SIGTERM or SIGINT. Raises: EdgeError."""
     stop = signalled()
+    manager = Manager()
     repository = found(config)
-    _rescan_at_hangup(repository)
+    _reload_at_hangup(repository, manager)
     store = repository.store
     greeting = f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, store.folders))}"
-    await App(config, repository).serve(config, stdio, network, say, stop, greeting)
+    await App(config, repository).serve(config, stdio, network, say, stop, greeting, manager)
 
 
 def _keeper(config: Config) -> Keeper:
@@ -308,10 +324,16 @@ def found(config: Config) -> Repository:
     return repository
 
 
-def _rescan_at_hangup(repository: Repository) -> None:
+def _reload_at_hangup(repository: Repository, manager: Manager) -> None:
     """SIGHUP has the models looked at; for who serves from a terminal it goes on meaning that the terminal is gone."""
+
+    def reload() -> None:
+        manager.reloading()
+        repository.rescan()
+        manager.ready()
+
     if not os.isatty(0):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, repository.rescan)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 def signalled() -> Awaitable[object]:

@@ -39,7 +39,7 @@ class Config:
     models: tuple[str, ...] = ()
     """Folders of models; by default the user's own, and those that ship with edge-mcp. Of two of one name the first counts."""
     listen: str = "127.0.0.1:8765"
-    """Address of the network listener."""
+    """Address of the network listener; the host `*` is every address of this machine."""
     insecure: bool = False
     """Listen beyond this machine although there is no token that peers have to show."""
     token_file: str = ""
@@ -96,7 +96,7 @@ class Config:
         """`listen` as host and port. Raises: ConfigError."""
         host, colon, port = self.listen.rpartition(":")
         if not colon or not port.isdigit() or int(port) > 65535 or not host:
-            raise ConfigError(f"listen is {self.listen!r}", "Write HOST:PORT, such as 127.0.0.1:8765")
+            raise ConfigError(f"listen is {self.listen!r}", "Write HOST:PORT, such as 127.0.0.1:8765, or *:8765")
         return host.strip("[]"), int(port)
 
     def max_message_bytes(self) -> int:

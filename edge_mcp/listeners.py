@@ -2,7 +2,8 @@
 
 import importlib
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,12 @@ def listeners(
     pace: Callable[[], Pace] = Pace,
     allowed: Callable[[], str] = lambda: "full",
     links: Links | None = None,
+    sockets: Sequence[socket.socket] = (),
+    ready: Callable[[], None] = lambda: None,
 ) -> list[Listener]:
     """The listeners for `server`; `say` tells the user where they listen, `metrics` is what `/metrics` says, `pace` what load
-    and power make of keep-alive, `allowed` what load makes of compression, `links` counts connections.
+    and power make of keep-alive, `allowed` what load makes of compression, `links` counts connections; `sockets` are those
+    of the network that listen already. `ready` is called once peers can connect.
 
     Raises: ConfigError.
     """
@@ -52,7 +56,9 @@ def listeners(
         # The host that started this process could read its working directory anyway.
         chosen.append(_load("stdio")((str(Path.cwd()), *roots), config.max_message_bytes()))
     if network:
-        chosen.append(_http(config, roots, server, say, metrics, pace, allowed, links or Links()))
+        chosen.append(_http(config, roots, server, say, metrics, pace, allowed, links or Links(), sockets, ready))
+    else:
+        ready()
     return chosen
 
 
@@ -65,6 +71,8 @@ def _http(
     pace: Callable[[], Pace],
     allowed: Callable[[], str],
     links: Links,
+    sockets: Sequence[socket.socket],
+    ready: Callable[[], None],
 ) -> Listener:
     host, port = config.address()
     token = _load("token")(config.token_file)
@@ -103,9 +111,12 @@ def _http(
         links=links,
     )
     certificate = f"\nits certificate is {identity.fingerprint}" if identity else ""
-    listener: Listener = _load("http")(
-        host, port, options, lambda url: say(f"listening on {url} and {url.replace('http', 'ws', 1)}{certificate}")
-    )
+
+    def up(url: str) -> None:
+        say(f"listening on {url} and {url.replace('http', 'ws', 1)}{certificate}")
+        ready()
+
+    listener: Listener = _load("http")(host, port, options, up, sockets)
     return listener
 
 

@@ -2,15 +2,19 @@
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from edge_mcp.systemd import FIRST_FD, MAX_STATUS, Manager
+from tests.processes import ROOT, SERVE
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -19,7 +23,7 @@ def hearing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
     shown = str(tmp_path / "notify") if request.param == "path" else f"@edge-mcp-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0" + shown[1:] if shown.startswith("@") else shown)
-        listening.settimeout(10)
+        listening.settimeout(60)
         yield listening, shown
 
 
@@ -130,3 +134,59 @@ def test_sockets_that_were_opened_beforehand_are_taken_over() -> None:
 
 def test_sockets_for_another_process_are_left_alone() -> None:
     assert Manager({"LISTEN_FDS": "1", "LISTEN_PID": "1"}).sockets() == []
+
+
+@contextmanager
+def _served(*words: str, **environment: str) -> "Iterator[subprocess.Popen[str]]":
+    process = subprocess.Popen(
+        [*SERVE, *words],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_service_says_when_it_is_up_reloads_and_stops(hearing: tuple[socket.socket, str]) -> None:
+    listening, shown = hearing
+    with _served("--listen=127.0.0.1:0", NOTIFY_SOCKET=shown) as process:
+        ready = listening.recv(4096).decode()
+        assert ready.startswith("READY=1\nSTATUS=edge-mcp ")
+        assert "8 models" in ready
+        process.send_signal(signal.SIGHUP)
+        assert listening.recv(4096).decode().startswith("RELOADING=1\nMONOTONIC_USEC=")
+        assert listening.recv(4096) == b"READY=1"
+        process.send_signal(signal.SIGTERM)
+        assert listening.recv(4096) == b"STOPPING=1"
+        assert process.wait(60) == 0
+
+
+def test_a_socket_that_listens_already_is_served_and_stays_open_without_the_service() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def pass_on() -> None:
+            os.dup2(listening.fileno(), FIRST_FD, inheritable=True)
+
+        for _ in range(2):  # what connects while nobody serves is served by the next one
+            connecting = socket.create_connection(("127.0.0.1", port), 60)
+            connecting.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            starter = [sys.executable, "-c", _STARTER, *SERVE]
+            with subprocess.Popen(
+                starter, cwd=ROOT, env={**os.environ, "LISTEN_FDS": "1"}, preexec_fn=pass_on, pass_fds=(FIRST_FD,)
+            ) as process:
+                assert connecting.recv(12) == b"HTTP/1.1 200"
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
+                    assert answer.status == 200
+                process.terminate()
+                assert process.wait(60) == 0
+            connecting.close()
+
+
+_STARTER = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[1], sys.argv[1:])"

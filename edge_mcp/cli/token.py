@@ -11,7 +11,7 @@ from edge_mcp.cli.options import Parser
 from edge_mcp.config import load, tls_folder
 from edge_mcp.errors import ConfigError
 
-_ALL = ("0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
+_ALL = ("*", "0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
 
 
 def parser() -> Parser:

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import math
 import os
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # or any peer could have a line written with what it offers
 
 PATH = "/mcp"
+EVERYWHERE = "*"
 METHODS = "GET, POST, DELETE"
 SHUTDOWN_S = 0.5
 NETWORK_RATE = 1000
@@ -78,7 +80,10 @@ class Options:
 
 
 class HttpListener:
-    """Listens on one address; see transports.base.Listener."""
+    """Listens on one address (`*`: all that this machine has, of both families); see transports.base.Listener.
+
+    Or on `sockets` that listen already: then `host` and `port` only say what they are called.
+    """
 
     def __init__(
         self,
@@ -86,10 +91,12 @@ class HttpListener:
         port: int,
         options: Options = Options(),
         ready: Callable[[str], None] = lambda url: None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._host = host
         self._port = port
         self._options = options
+        self._opened = sockets
         self._ready = ready
         self._access = Access(host, options.hosts, options.token_hash)
 
@@ -112,9 +119,9 @@ class HttpListener:
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._host, self._port)
             try:
-                await site.start()
+                for site in self._sites(runner):
+                    await site.start()
             except OSError as error:
                 hint = "Stop what uses it, or choose another with --listen HOST:PORT"
                 raise ConfigError(f"cannot listen on {self._host}:{self._port}: {_reason(error)}", hint) from error
@@ -125,6 +132,11 @@ class HttpListener:
             await runner.cleanup()
             await sockets.close()
             wheel.close()
+
+    def _sites(self, runner: web.ServerRunner) -> Sequence[web.BaseSite]:
+        if self._opened:
+            return [web.SockSite(runner, opened) for opened in self._opened]
+        return [web.TCPSite(runner, None if self._host == EVERYWHERE else self._host, self._port)]
 
 
 class _Rate:

@@ -94,7 +94,8 @@ async def test_insecure_listens_beyond_this_machine() -> None:
 
 
 def test_a_wrong_address_is_one_line() -> None:
-    assert edge_mcp("serve", "--listen", "here").failed() == "listen is 'here'. Write HOST:PORT, such as 127.0.0.1:8765"
+    hint = "Write HOST:PORT, such as 127.0.0.1:8765, or *:8765"
+    assert edge_mcp("serve", "--listen", "here").failed() == f"listen is 'here'. {hint}"
 
 
 @pytest.mark.parametrize(
