@@ -36,7 +36,7 @@ from edge_mcp.resources.load import LOAD, LoadResources
 from edge_mcp.scheduling.batcher import Batcher
 from edge_mcp.scheduling.curves import Curves
 from edge_mcp.server import Server
-from edge_mcp.systemd import Manager
+from edge_mcp.systemd import Manager, watchdog
 from edge_mcp.tools.base import Catalogue
 from edge_mcp.tools.device import DeviceTools
 from edge_mcp.tools.functions import FunctionTools
@@ -183,6 +183,8 @@ class App:
             say(greeting)
         tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
         background = [asyncio.create_task(work()) for work in self._background]
+        if manager.watchdog_s:
+            background.append(asyncio.create_task(watchdog(manager, self._engine.check)))
         stopped = asyncio.ensure_future(stop)
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -4,11 +4,15 @@ sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3) in a few lines; where 
 nothing is said and nothing is inherited.
 """
 
+import asyncio
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import NoReturn
+
+from edge_mcp.errors import EdgeError
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +116,22 @@ class Manager:
             self._failed = True
         else:
             self._failed = False
+
+
+async def watchdog(
+    manager: Manager, check: Callable[[], Awaitable[None]], wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> NoReturn:
+    """Feed the watchdog as long as `check` (which raises EdgeError) succeeds in time; and a loop that stands feeds nobody."""
+    third = manager.watchdog_s / 3
+    while True:
+        await wait(third)
+        try:
+            async with asyncio.timeout(third):
+                await check()
+        except (EdgeError, TimeoutError) as error:
+            logger.error("the watchdog is not fed: %s", str(error) or f"no answer within {third:g} s")
+        else:
+            manager.alive()
 
 
 def _number(text: str) -> int:

@@ -1,5 +1,6 @@
 """What is said to the service manager, on a real notification socket; the sockets that it passes on."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_mcp.systemd import FIRST_FD, MAX_STATUS, Manager
+from edge_mcp.errors import EngineError
+from edge_mcp.systemd import FIRST_FD, MAX_STATUS, Manager, watchdog
 from tests.processes import ROOT, SERVE
 
 
@@ -187,6 +189,36 @@ def test_a_socket_that_listens_already_is_served_and_stays_open_without_the_serv
                 process.terminate()
                 assert process.wait(60) == 0
             connecting.close()
+
+
+def test_the_watchdog_is_fed_only_while_all_is_well(
+    hearing: tuple[socket.socket, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    listening, shown = hearing
+    manager = Manager({"NOTIFY_SOCKET": shown, "WATCHDOG_USEC": "90000"})
+    waited: list[float] = []
+    turns: list[Exception | float | None] = [None, EngineError("it does not run"), 60.0, None]
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) > 4:
+            raise asyncio.CancelledError
+
+    async def check() -> None:
+        turn = turns.pop(0)
+        if isinstance(turn, Exception):
+            raise turn
+        await asyncio.sleep(turn or 0)  # far beyond the time that it has
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(watchdog(manager, check, wait))
+    assert waited == [0.03] * 5
+    assert [listening.recv(64), listening.recv(64)] == [b"WATCHDOG=1"] * 2
+    told = ["the watchdog is not fed: it does not run", "the watchdog is not fed: no answer within 0.03 s"]
+    assert [record.message for record in caplog.records] == told
+    listening.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listening.recv(64)
 
 
 _STARTER = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[1], sys.argv[1:])"

@@ -38,6 +38,7 @@ from edge_mcp.measurements import Measurements
 logger = logging.getLogger(__name__)
 
 LOAD_TIMEOUT_S = 120.0
+CHECK_S = 10.0
 GRACE_S = 5.0
 MAX_BACKOFF_S = 30.0
 
@@ -204,6 +205,19 @@ class EngineClient:
         if not isinstance(reply, Measured):
             raise _failure(reply)
         return reply.seconds
+
+    async def check(self) -> None:
+        """A canary: where the engine does nothing else, it runs a model that is loaded. One that hangs is ended by that, and
+        the next call starts another; runs that are under way have a deadline of their own. Raises: EngineError, ModelError."""
+        if self.pid is None or not self.idle or not self._loaded:
+            return
+        key = min(self._loaded)
+        try:
+            reply = await self._on_a_lane(Measure(key, most=1), fingerprint(key), f"checking {key}", CHECK_S)
+        except NotStarted as died:
+            raise EngineError(f"the engine failed its check with {key}: {died}") from died
+        if not isinstance(reply, Measured | NotLoaded):
+            raise _failure(reply)
 
     async def unload(self, key: str) -> None:
         """See Engine."""

@@ -65,6 +65,11 @@ class Engines:
         """See Engine."""
         return await self._of(model).measure(model)
 
+    async def check(self) -> None:
+        """Each engine that is running runs a model, see EngineClient.check. Raises: EngineError, ModelError."""
+        for client in self._clients():
+            await client.check()
+
     async def unload(self, key: str) -> None:
         """See Engine. An isolated model's process ends."""
         client = self._isolated.get(key)

@@ -83,9 +83,11 @@ class Unload(msgspec.Struct, frozen=True, tag="unload"):
 
 
 class Measure(msgspec.Struct, frozen=True, tag="measure"):
-    """Find out what batches of a loaded model cost; answered by `Measured`, or by `NotLoaded`."""
+    """Find out what batches of a loaded model cost, or those of at most `most` above 0; answered by `Measured`, or by
+    `NotLoaded`."""
 
     key: str
+    most: int = 0
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):

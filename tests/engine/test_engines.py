@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_mcp.engine import keeper, room
+from edge_mcp.engine import client, keeper, room
 from edge_mcp.engine.engines import Engines
 from edge_mcp.engine.keeper import Keeper
 from edge_mcp.engine.memory import DeviceMemory, process_mb
@@ -50,6 +50,33 @@ async def call(made: Engines, name: str) -> None:
     """One call, which has to be answered."""
     [outcome] = (await made.run(spec(name), [CALLS[name]])).outcomes
     assert not outcome.error
+
+
+async def test_a_check_runs_what_is_loaded_and_starts_and_keeps_nothing() -> None:
+    async with engines(keep_s=SOON_S) as made:
+        await made.check()
+        assert made.pid is None
+        await call(made, "object-detector")
+        async with asyncio.timeout(60):
+            while made.loaded:
+                await made.check()
+                await asyncio.sleep(0.02)
+        await made.check()
+
+
+async def test_an_engine_that_hangs_fails_its_check_and_the_next_one_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "CHECK_S", 0.5)
+    async with engines() as made:
+        await call(made, "object-detector")
+        before = made.pid
+        assert before is not None
+        os.kill(before, signal.SIGSTOP)
+        with pytest.raises(EngineError, match=r"failed its check with object-detector.* took longer than 0\.5 s"):
+            await made.check()
+        await call(made, "object-detector")
+        assert made.pid not in (None, before)
+        monkeypatch.undo()
+        await made.check()
 
 
 def resources(name: str, **values: object) -> ModelSpec:

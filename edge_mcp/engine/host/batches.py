@@ -31,8 +31,8 @@ class Runs(Protocol):
         """Do what is between preparing and decoding; a job's failure is its own outcome."""
         ...
 
-    def pace(self) -> dict[int, float]:
-        """Seconds of the runtime by batch size; none where nothing can be said."""
+    def pace(self, most: int = 0) -> dict[int, float]:
+        """Seconds of the runtime by batch size, up to `most` if that is above 0; none where nothing can be said."""
         ...
 
     def close(self) -> None:
@@ -67,9 +67,9 @@ class Batches:
         self._chunk = min(CHUNK, max_batch_size) if max_batch_size else CHUNK
         self._sample: Sample | None = None
 
-    def pace(self) -> dict[int, float]:
+    def pace(self, most: int = 0) -> dict[int, float]:
         """Seconds of a run by batch size; see `pace.measure`."""
-        return measure(self._model, self._axes, self._sample, self._limit)
+        return measure(self._model, self._axes, self._sample, min(most, self._limit) or most or self._limit)
 
     def run(self, jobs: Sequence[Job], report: Report) -> None:
         """Fill in `outputs` and `seconds` of each; a job's failure is its own outcome."""

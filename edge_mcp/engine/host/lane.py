@@ -69,9 +69,9 @@ def _answer(request: Request, residency: Residency, stages: Stages, index: int, 
             case Unload(key=key):
                 residency.unload(key)
                 return Unloaded()
-            case Measure(key=key):
+            case Measure(key=key, most=most):
                 with residency.using(key) as model:
-                    return Measured(model.measure())
+                    return Measured(model.measure(most))
             case Describe(path=path, signature=signature):
                 return describe(Path(path), signature)
     except NotLoadedError:

@@ -123,7 +123,7 @@ class Recurrent:
         self._streams: Streams[Listening] = Streams(self._begin, clock)
         session_of(model).infer(wiring.inputs(np.zeros(front(config).size, np.float32), wiring.first_state()))
 
-    def pace(self) -> dict[int, float]:
+    def pace(self, most: int = 0) -> dict[int, float]:
         """Nothing: a run takes as long as its sound."""
         return {}
 

@@ -21,7 +21,7 @@ class Served(Protocol):
         """The outcome of each item in order, and the runtime's seconds for all."""
         ...
 
-    def measure(self) -> dict[int, float]:
+    def measure(self, most: int = 0) -> dict[int, float]:
         """Seconds of the runtime by batch size; none where nothing can be said."""
         ...
 

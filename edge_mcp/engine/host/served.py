@@ -87,9 +87,9 @@ class ServedModel:
             job.attempt(self._encode)
         return [job.outcome for job in jobs], sum(job.seconds for job in jobs)
 
-    def measure(self) -> dict[int, float]:
-        """Seconds of the runtime by batch size; none where nothing can be said."""
-        return self._batches.pace()
+    def measure(self, most: int = 0) -> dict[int, float]:
+        """Seconds of the runtime by batch size, up to `most` if that is above 0; none where nothing can be said."""
+        return self._batches.pace(most)
 
     def close(self) -> None:
         """Give the memory back; no run may be in progress."""
