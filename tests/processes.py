@@ -102,7 +102,7 @@ def status_mb(pid: int, name: str) -> float:
 async def serving(
     *arguments: str, cwd: Path = ROOT, inside: Group | None = None, program: Sequence[str] = SERVE, **environment: str
 ) -> AsyncIterator[Served]:
-    """`edge-mcp serve ARGUMENTS` (or another program), ended by SIGTERM, which must take less than five seconds."""
+    """`edge-mcp serve ARGUMENTS` (or another program), ended by SIGTERM, which must not take long."""
 
     command = [*program, *arguments]
     process = await asyncio.create_subprocess_exec(
@@ -129,13 +129,13 @@ async def serving(
 
     following = asyncio.create_task(follow())
     try:
-        await asyncio.wait_for(ready.wait(), 20)
+        await asyncio.wait_for(ready.wait(), 60)
         yield served
     finally:
         if process.returncode is None:
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), 6)
+            await asyncio.wait_for(process.wait(), 30)
         except TimeoutError:
             process.kill()
             raise

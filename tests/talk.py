@@ -14,7 +14,7 @@ from tests.packing import packed, unpacked
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
 TASKS: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 
 
 class Serves(Protocol):

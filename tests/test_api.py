@@ -122,7 +122,7 @@ async def test_a_sync_tool_does_not_hold_up_the_loop() -> None:
 
     @mine.tool()
     def wait() -> str:
-        asyncio.run_coroutine_threadsafe(asyncio.wait_for(waited.wait(), 5), loop).result(5)
+        asyncio.run_coroutine_threadsafe(asyncio.wait_for(waited.wait(), 30), loop).result(30)
         return "done"
 
     @mine.tool()
@@ -133,7 +133,7 @@ async def test_a_sync_tool_does_not_hold_up_the_loop() -> None:
     async with talking(mine.connect) as talk:
         _, waiting = await talk.begin("tools/call", name="wait", arguments={})
         assert text(await talk.call("go")) == "went"
-        assert text((await asyncio.wait_for(waiting, 5))["result"]) == "done"
+        assert text((await asyncio.wait_for(waiting, 30))["result"]) == "done"
 
 
 async def test_what_is_added_while_serving_is_told_and_listed() -> None:

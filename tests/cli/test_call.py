@@ -222,7 +222,7 @@ async def test_ctrl_c_withdraws_the_call() -> None:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
         processes.append(start("t", "--url", url, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
         out, err = await asyncio.to_thread(processes[0].communicate, timeout=30)
-        await asyncio.wait_for(withdrawn.wait(), 10)
+        await asyncio.wait_for(withdrawn.wait(), 30)
     assert (processes[0].returncode, out, err) == (130, b"", b"")
 
 

@@ -132,7 +132,7 @@ async def test_signals_end_it_quietly(number: signal.Signals, status: int) -> No
         await write(process, request(1, "tools/list"))
         await answer(process)
         process.send_signal(number)
-        _, err = await asyncio.wait_for(process.communicate(), 10)
+        _, err = await asyncio.wait_for(process.communicate(), 30)
         assert (process.returncode, err) == (status, b"")
 
 
@@ -144,7 +144,7 @@ async def test_a_host_that_vanishes_ends_it() -> None:
         transport: Any = process._transport  # type: ignore[attr-defined]
         transport.get_pipe_transport(1).close()
         await write(process, request(2, "tools/list"))
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
 async def test_a_large_message_is_refused_and_what_follows_is_not() -> None:

@@ -52,8 +52,9 @@ def test_serving_stdio_loads_neither_aiohttp_nor_the_client_nor_what_unpacks_arc
 async def test_stdio_and_network_can_be_served_at_once() -> None:
     async with serving("--stdio", "--listen", "127.0.0.1:0") as served:
         assert (await served.ask("tools/list"))["result"]["tools"]
-        while not served.url:
-            await asyncio.wait_for(asyncio.sleep(0), 10)
+        async with asyncio.timeout(30):
+            while not served.url:
+                await asyncio.sleep(0.01)
         _, writer = await asyncio.open_connection(*served.url.split("/")[2].split(":"))
         writer.close()
 
@@ -70,7 +71,7 @@ def test_a_standard_stream_that_is_closed_is_one_line(redirection: str, name: st
 async def test_a_signal_ends_it_with_status_0(number: int) -> None:
     async with serving("--listen", "127.0.0.1:0") as served:
         served.process.send_signal(number)
-        assert await asyncio.wait_for(served.process.wait(), 5) == 0
+        assert await asyncio.wait_for(served.process.wait(), 30) == 0
 
 
 async def test_a_port_in_use_is_one_line() -> None:

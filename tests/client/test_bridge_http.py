@@ -44,7 +44,7 @@ async def listening(serve: Serve, port: int = 0) -> AsyncIterator[str]:
     ready: asyncio.Queue[str] = asyncio.Queue()
     task = asyncio.create_task(HttpListener("127.0.0.1", port, ready=ready.put_nowait).listen(serve))
     try:
-        yield await asyncio.wait_for(ready.get(), 10)
+        yield await asyncio.wait_for(ready.get(), 30)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -73,7 +73,7 @@ async def serving(serve: Callable[[Connection], Awaitable[None]], limit: int = 1
 
     task = asyncio.create_task(run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             yield ours
     finally:
         task.cancel()

@@ -63,7 +63,7 @@ class Process:
             return
         self.send(number)
         try:
-            await asyncio.wait_for(self._process.communicate(), 10)
+            await asyncio.wait_for(self._process.communicate(), 30)
         except TimeoutError:
             self.send(signal.SIGKILL)
             raise

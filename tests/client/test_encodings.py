@@ -121,7 +121,7 @@ async def test_a_device_with_a_certificate_of_its_own_is_trusted_at_first_use_or
     monkeypatch.setenv("XDG_DATA_HOME", str(ours))
     async with serving("--listen", "127.0.0.1:0", "--tls", XDG_DATA_HOME=str(device)) as server:
         shown = re.compile(r"sha256:\w+")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (found := shown.search("\n".join(server.log))):
                 await asyncio.sleep(0.01)
         url, fingerprint = server.url.replace("https://", "wss://"), found[0]

@@ -69,7 +69,7 @@ async def link(tmp_path: Path) -> AsyncIterator[contract.Link]:
         path = str(tmp_path / "relay")
         listeners.append(await asyncio.start_unix_server(accept, path, limit=4 * contract.LIMIT))
         server = await StdioServer.start(python(RELAY, path), lambda line: None, limit=contract.LIMIT)
-        peer = await asyncio.wait_for(connected, 10)
+        peer = await asyncio.wait_for(connected, 30)
 
         async def run() -> None:
             try:
@@ -92,7 +92,7 @@ async def link(tmp_path: Path) -> AsyncIterator[contract.Link]:
 
 
 async def frames(server: StdioServer) -> list[bytes]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return [frame async for frame in server if isinstance(frame, bytes)]
 
 
@@ -161,6 +161,6 @@ async def test_a_call_to_a_server_that_died_says_so_and_not_that_a_pipe_is_broke
         "raise SystemExit(7)"
     )
     server = await StdioServer.start(python(script), print)
-    async with asyncio.timeout(10), Client(server) as client:
+    async with asyncio.timeout(30), Client(server) as client:
         with pytest.raises(ConnectionClosed, match="the server ended with status 7"):
             await client.call_tool("t", {"x": "y" * 500_000})

@@ -74,7 +74,7 @@ async def link() -> AsyncIterator[contract.Link]:
                     await connection.close()
 
             tasks.append(asyncio.create_task(run()))
-            return SocketPeer(await asyncio.wait_for(sockets.get(), 10))
+            return SocketPeer(await asyncio.wait_for(sockets.get(), 30))
 
         yield contract.Link(connect)
         for task in tasks:
@@ -118,7 +118,7 @@ async def saying(text: bytes) -> AsyncIterator[str]:
     try:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
     finally:
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
         server.close()
 
 

@@ -41,7 +41,7 @@ async def bridging(url: str) -> AsyncIterator[str]:
         yield found[1].decode()
     finally:
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
 @ERAS
@@ -105,7 +105,7 @@ async def test_inspector(era: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["legacy", MODERN])
 async def test_a_pinned_device_over_tls(mode: str, tmp_path: Path) -> None:
     async with serving("--listen", "127.0.0.1:0", "--tls", XDG_DATA_HOME=str(tmp_path)) as served:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not any("certificate" in line for line in served.log):
                 await asyncio.sleep(0.01)
         pin = re.search(r"sha256:[0-9a-f]{64}", served.log[-1])

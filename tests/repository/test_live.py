@@ -17,7 +17,7 @@ from edge_mcp.repository.store import Entry, Store
 from edge_mcp.repository.versions import Versions
 from tests.repository.constants import constant, manifest, write
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 QUIET_S = 0.05
 
 

@@ -77,7 +77,7 @@ def test_too_many_labels_are_none() -> None:
     ],
 )
 def test_nothing_takes_long(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     parse_labels(text)
     clean(text)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

@@ -108,6 +108,6 @@ def test_large_numbers_are_no_trouble(tmp_path: Path) -> None:
 def test_weights_inside_are_passed_over(tmp_path: Path) -> None:
     content = model(graph([], [], [], [tensor("w", np.zeros(5_000_000, np.float32)), external_tensor("e", (2,), "e.bin")]))
     path = written(tmp_path, content)
-    began = time.perf_counter()
+    began = time.process_time()
     assert external_files(path) == {"e.bin"}
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

@@ -12,7 +12,7 @@ import pytest
 
 from edge_mcp.repository.watch import Watch
 
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 
 
 class Told:

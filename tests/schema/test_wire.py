@@ -147,7 +147,7 @@ async def memory(encoding: str = "json") -> AsyncIterator[Link]:
         yield Memory(theirs) if encoding == "json" else Packed(theirs)
     finally:
         await server.close()
-        await asyncio.wait_for(serving, 10)
+        await asyncio.wait_for(serving, 30)
 
 
 def msgpack() -> AbstractAsyncContextManager[Link]:
@@ -164,7 +164,7 @@ async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
         yield process
     finally:
         process.terminate()
-        await asyncio.wait_for(process.communicate(), 10)
+        await asyncio.wait_for(process.communicate(), 30)
 
 
 @asynccontextmanager

@@ -61,7 +61,7 @@ class Received:
             self._changed.notify_all()
 
     async def until(self, satisfied: Callable[[], bool]) -> list[Frame]:
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(satisfied)
         return self.frames
 
@@ -84,7 +84,7 @@ async def test_frames_arrive_whole_and_in_order_whatever_their_size(link: Link) 
 
 async def test_answers_arrive_whole_and_in_order_whatever_their_size(link: Link) -> None:
     peer = await link.connect(echo)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         for size in (0, 1, 70_000, 3, LIMIT - 100):
             frame = b'{"x":"%s"}' % (b"y" * size)
             await peer.send(frame)
@@ -101,7 +101,7 @@ async def test_frames_sent_at_once_do_not_mix(link: Link) -> None:
             pass
 
     peer = await link.connect(serve)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         got = [await peer.receive() for _ in frames]
     assert sorted(frame or b"" for frame in got) == frames
     await peer.close()
@@ -126,7 +126,7 @@ async def test_close_ends_the_iteration_and_is_seen_by_the_peer(link: Link) -> N
 
     peer = await link.connect(serve)
     await peer.send(b'"x"')
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await peer.receive() is None
         await ended.wait()
 
@@ -141,7 +141,7 @@ async def test_nothing_can_be_sent_after_close(link: Link) -> None:
         raised.set()
 
     peer = await link.connect(serve)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await raised.wait()
     await peer.close()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 SERVER, CLIENT = "10.77.1.2", "10.77.2.2"
 ROOT = Path(__file__).parents[2]
-_PATIENCE_S = 10.0
+_PATIENCE_S = 30.0
 
 
 class Host:

@@ -31,7 +31,7 @@ class Raw:
 
     async def event(self) -> Event | None:
         """The next message or control frame; None at the end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not self.got:
                 try:
                     data = await self.reader.read(65536)
@@ -59,7 +59,7 @@ class Raw:
 
     async def end(self) -> None:
         """Whether the server ends the connection too."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             with suppress(ConnectionError):
                 assert await self.reader.read() == b""
 
@@ -77,7 +77,7 @@ async def raw(url: str, fields: str = "", behind: bytes = b"") -> AsyncIterator[
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(handshake(f"{host}:{port}", fields).encode() + behind)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
         assert head.startswith("HTTP/1.1 101"), head
         yield Raw(reader, writer, head)

@@ -43,7 +43,7 @@ async def asked(socket: ClientConnection, method: str, params: dict[str, Any]) -
 
 
 async def received(socket: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         answer: dict[str, Any] = json.loads(await socket.recv())
         return answer
 
@@ -111,7 +111,7 @@ async def test_who_knows_of_it_is_told_of_changes_and_nobody_else(era: str) -> N
         for stretch in (4.0, 1.0):
             pace[0] = Pace(stretch)
             pings.clear()
-            await asyncio.wait_for(pings.wait(), 10)
+            await asyncio.wait_for(pings.wait(), 30)
         assert not silent.protocol.events_received()
         assert (await asked(silent, "ping" if era == "legacy" else "tools/list", {"_meta": META} if era == "modern" else {}))[
             "id"
@@ -121,7 +121,7 @@ async def test_who_knows_of_it_is_told_of_changes_and_nobody_else(era: str) -> N
 async def test_a_flood_of_pings_ends_a_connection() -> None:
     async with connected(Options()) as socket:
         with pytest.raises(ConnectionClosed) as closed:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 for _ in range(17):
                     await socket.ping()
                 await socket.recv()
@@ -132,7 +132,7 @@ async def test_a_flood_of_pings_ends_a_connection() -> None:
 async def test_a_client_that_pings_now_and_then_is_answered() -> None:
     async with connected(Options()) as socket:
         for _ in range(16):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await (await socket.ping())
 
 
@@ -150,7 +150,7 @@ async def test_a_slow_reader_stays_as_long_as_it_reads(reads: bool) -> None:
             await loop.sock_sendall(peer, UPGRADE % site.address[1] + masked(call))
             begin, got = loop.time(), 0
             with suppress(ConnectionError, TimeoutError):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while got < 12_000_000 and site.server.connections >= (got > 0):
                         await asyncio.sleep(0.03)
                         got += len(await loop.sock_recv(peer, 120_000)) if reads or not got else 0

@@ -34,7 +34,7 @@ async def test_answers_come_on_the_stream(site: Site) -> None:
         progress, answer = await event(stream), await event(stream)
         assert progress is not None and progress.json["method"] == "notifications/progress"
         assert answer is not None and text(answer.json) == "counted"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while site.server._live:
             await asyncio.sleep(0)
     async with site.http.post(messages, json=call) as gone:
@@ -52,7 +52,7 @@ async def test_leaving_cancels_the_calls(site: Site) -> None:
             await site.http.post(site.at(endpoint.data), json=message)
         call = await site.catalogue.next_call()
         stream.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await call.cancelled.wait()
 
 

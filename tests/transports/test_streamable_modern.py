@@ -48,7 +48,7 @@ async def test_a_notification_makes_a_stream_of_the_answer(site: Site) -> None:
 async def test_what_takes_long_becomes_a_stream_with_comments() -> None:
     async with listening(Options(timing=QUICK)) as site, site.posting("tools/call", name="hold", arguments={}) as response:
         assert response.headers["Content-Type"] == "text/event-stream"  # which arrived before any answer
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert [await response.content.readline() for _ in range(4)] == [b": ping\n", b"\n"] * 2
         (await site.catalogue.next_call()).go_on.set()
         answer = await event(response)
@@ -57,7 +57,7 @@ async def test_what_takes_long_becomes_a_stream_with_comments() -> None:
 
 
 async def test_leaving_cancels_the_call(site: Site) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         response = asyncio.create_task(site.modern("tools/call", name="hold", arguments={}))
         call = await site.catalogue.next_call()
         response.cancel()
@@ -67,7 +67,7 @@ async def test_leaving_cancels_the_call(site: Site) -> None:
 
 async def test_leaving_a_stream_cancels_the_call(site: Site) -> None:
     meta = META | {"progressToken": 1}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async with site.posting("tools/call", name="count_then_hold", arguments={}, _meta=meta) as response:
             assert await event(response)
             response.close()
@@ -75,7 +75,7 @@ async def test_leaving_a_stream_cancels_the_call(site: Site) -> None:
 
 
 async def test_two_requests_with_one_id_do_not_meet(site: Site) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         held = asyncio.create_task(site.modern("tools/call", 7, name="hold", arguments={}))
         call = await site.catalogue.next_call()
         assert text((await site.modern("tools/call", 7, name="echo", arguments={"text": "other"})).json) == "other"
@@ -95,7 +95,7 @@ async def test_a_subscription_streams_until_the_client_leaves(site: Site) -> Non
         assert told.json["method"] == "notifications/tools/list_changed"
         assert told.json["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == "listen-1"
         response.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while site.server._live:
             await asyncio.sleep(0)
 
@@ -113,7 +113,7 @@ async def test_a_subscription_ends_in_good_order_when_the_server_stops(site: Sit
 async def test_a_call_that_the_stopping_server_does_not_finish_gets_503(site: Site) -> None:
     held = asyncio.create_task(site.modern("tools/call", name="hold", arguments={}))
     await site.catalogue.next_call()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await site.server.drain(0.01)
         assert (await held).status == 503
 

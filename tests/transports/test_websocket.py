@@ -26,7 +26,7 @@ async def listening(serve: Callable[[Connection], Awaitable[None]], host: str = 
     options = Options(limits=Limits(message=contract.LIMIT))
     task = asyncio.create_task(HttpListener(host, 0, options, ready.set_result).listen(serve))
     try:
-        yield (await asyncio.wait_for(ready, 5)).replace("http", "ws", 1)
+        yield (await asyncio.wait_for(ready, 5)).replace("http", "ws", 30)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -99,7 +99,7 @@ async def test_a_message_beyond_the_limit_ends_the_connection_with_the_reason() 
     async with listening(ignore) as url, connect(url, subprotocols=MCP) as socket:
         with pytest.raises(ConnectionClosed):
             await socket.send("x" * (contract.LIMIT + 1))
-            await asyncio.wait_for(socket.recv(), 5)
+            await asyncio.wait_for(socket.recv(), 30)
         assert socket.close_code == 1009
         assert "max_message_mb" in (socket.close_reason or "")
 
@@ -108,7 +108,7 @@ async def test_binary_frames_are_refused_with_the_reason() -> None:
     async with listening(ignore) as url, connect(url, subprotocols=MCP) as socket:
         await socket.send(b"\x00")
         with pytest.raises(ConnectionClosed):
-            await asyncio.wait_for(socket.recv(), 5)
+            await asyncio.wait_for(socket.recv(), 30)
         assert socket.close_code == 1003
         assert "text frames" in (socket.close_reason or "")
 
@@ -136,7 +136,7 @@ async def test_pages_of_other_sites_are_refused(headers: dict[str, str], origin:
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + "A" * 22 + "=="
         )
         writer.write("\r\n".join(["GET /mcp HTTP/1.1", upgrade, *lines, "", ""]).encode())
-        line = await asyncio.wait_for(reader.readline(), 5)
+        line = await asyncio.wait_for(reader.readline(), 30)
         assert int(line.split()[1]) == status
         writer.close()
         await writer.wait_closed()
@@ -147,7 +147,7 @@ async def test_a_plain_request_is_told_what_this_is() -> None:
         host, port = url.removeprefix("ws://").removesuffix("/mcp").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(f"GET /mcp HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        answer = (await asyncio.wait_for(reader.read(), 5)).decode()
+        answer = (await asyncio.wait_for(reader.read(), 30)).decode()
         assert "406 Not Acceptable" in answer
         assert "text/event-stream" in answer
         writer.close()

@@ -43,7 +43,7 @@ async def listening(
     listener = HttpListener("127.0.0.1", 0, chosen, ready.set_result)
     task = asyncio.create_task(listener.listen(serve or echo))  # type: ignore[arg-type]
     try:
-        yield await asyncio.wait_for(ready, 5), links
+        yield await asyncio.wait_for(ready, 30), links
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -68,7 +68,7 @@ async def well(url: str) -> None:
 
 
 async def settled(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not check():
             await asyncio.sleep(0.01)
 
@@ -157,7 +157,7 @@ async def test_a_peer_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPat
 
         flooding = asyncio.create_task(flood())
         most = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while links.sockets or not most:
                 most = max(most, links.held)
                 await asyncio.sleep(0.01)
@@ -210,7 +210,7 @@ async def test_all_peers_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -
     async with listening() as (url, _), raw(url) as one, raw(url) as two, raw(url) as three:
         for socket in (one, two, three):
             await socket.send(piece(TEXT, b"a" * 950_000))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             ends = [asyncio.ensure_future(socket.closed()) for socket in (one, two, three)]
             done, waiting = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         assert [end.result()[1] for end in done] == [1013]

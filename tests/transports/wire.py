@@ -125,7 +125,7 @@ class Catalogue:
         return self._tools
 
     async def next_call(self) -> Call:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.begun.get()
 
 
@@ -176,7 +176,7 @@ class Site:
         reader, writer = await asyncio.open_connection(*self.address)
         try:
             writer.write(data)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 return await (reader.read() if until_end else reader.readuntil(b"\r\n\r\n"))
         finally:
             writer.close()
@@ -283,7 +283,7 @@ def initialized_request(body: bytes, headers: str = "") -> bytes:
 
 async def event(response: aiohttp.ClientResponse) -> Event | None:
     """The next event of an open stream; None at its end."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             block = b""
             while not block.endswith(b"\n\n"):
@@ -311,7 +311,7 @@ async def listening(options: Options | None = None, stateless: bool = False) -> 
     task = asyncio.create_task(HttpListener("127.0.0.1", 0, chosen, ready.set_result).listen(server.serve))
     try:
         async with aiohttp.ClientSession() as http:
-            yield Site(await asyncio.wait_for(ready, 5), server, catalogue, http)
+            yield Site(await asyncio.wait_for(ready, 30), server, catalogue, http)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
