@@ -93,8 +93,9 @@ class ProtocolError(EdgeError):
 class CallError(EdgeError):
     """What a server answered to a client's call: a JSON-RPC error, or a tool result that says it failed."""
 
-    def __init__(self, message: str, hint: str = "", code: int | None = None) -> None:
+    def __init__(self, message: str, hint: str = "", code: int | None = None, data: object = None) -> None:
         super().__init__(message, hint)
+        self.data = data
         if code is not None:
             self.code = code
 

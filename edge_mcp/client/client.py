@@ -272,7 +272,8 @@ class Client:
                 waiting.set_result(envelope.result)
             else:
                 error = _error(envelope.error, self.codec)
-                waiting.set_exception(CallError(error.message, code=error.code))
+                data = None if error.data is msgspec.UNSET else error.data
+                waiting.set_exception(CallError(error.message, code=error.code, data=data))
 
     def _answer(self, request_id: RequestId, method: str) -> bytes:
         """To what the server asks: it may ask whether the client is there, and nothing else."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from edge_mcp.client.backoff import Backoff
@@ -42,13 +43,18 @@ class Link:
         backoff: Backoff | None = None,
         patience_s: float = PATIENCE_S,
         pulse: Callable[[Alive], Pulse] = Pulse,
+        lasting: bool = False,
     ) -> None:
+        """`lasting`: the first attempt is like all others; if it fails, there are more."""
         self.users = 0
         self.name = name
         self._dial = dial
         self._backoff = backoff or Backoff()
         self._patience_s = patience_s
         self._make_pulse = pulse
+        self._lasting = lasting
+        self._hurried = asyncio.Event()
+        self._connection: Connection | None = None
         self._room = asyncio.Semaphore(MAX_CALLS)
         self._asking = 0
         self._in_flight = 0
@@ -126,6 +132,37 @@ class Link:
                 if len(losses) > MAX_LOSSES:
                     raise
 
+    async def ask_once(self, request: Callable[[Client], Awaitable[T]], patience_s: float) -> T:
+        """The answer to a request that is made once, in its turn, for who has another device to go to.
+
+        Raises: NotSent when there was no connection within `patience_s`, or it ended before; CallError, ConnectionClosed.
+        """
+        async with self._room:
+            self._fly(1)
+            try:
+                client = await self.connected(patience_s)
+                try:
+                    return await request(client)
+                except ConnectionClosed as error:
+                    self.lost(client, str(error))
+                    raise
+            except AwayError as error:
+                raise NotSent(str(error)) from error
+            finally:
+                self._fly(-1)
+                if not self._in_flight:
+                    self._away_since = None
+
+    def hurry(self) -> None:
+        """The device is said to be there: connect now, if it is not connected."""
+        self._backoff.reset()
+        self._hurried.set()
+
+    def drop(self, why: str) -> None:
+        """The device is known to be gone: end the connection without it."""
+        if isinstance(self._connection, Alive):
+            self._connection.abandon(why)
+
     async def connected(self, patience_s: float | None) -> Client:
         """The conversation with the device; waited for if it is away. Raises: AwayError, ConnectionClosed."""
         until = None
@@ -174,17 +211,20 @@ class Link:
             try:
                 await self._use(await self._dial())
             except (ConfigError, CallError, ConnectionClosed) as error:
-                if not self._first.done():
+                if not self._first.done() and not self._lasting:
                     self._first.set_exception(error)
                     return
                 self._why = error.message
             if loop.time() - begun > STEADY_S:
                 self._backoff.reset()
             await self._wanted.wait()
-            await asyncio.sleep(self._backoff.next())
+            self._hurried.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), self._backoff.next())
 
     async def _use(self, connection: Connection) -> None:
         """Hand out the conversation on `connection` until it ends. Raises: CallError, ConnectionClosed."""
+        self._connection = connection
         pulse = self._make_pulse(connection) if isinstance(connection, Alive) else None
         try:
             if pulse is not None:
@@ -199,6 +239,6 @@ class Link:
                     self._first.set_result(None)
                 self.lost(client, await client.wait())
         finally:
-            self._pulse = None
+            self._pulse = self._connection = None
             if pulse is not None:
                 pulse.stop()

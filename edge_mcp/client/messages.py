@@ -7,7 +7,16 @@ import msgspec
 from edge_mcp.protocol.jsonrpc import RequestId
 
 KEEPALIVE = "io.edge-mcp/keepalive"
+MODEL = "io.edge-mcp/model"
 _SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+
+
+class ModelId(msgspec.Struct, frozen=True):
+    """Which model it is that a tool runs; `sha256` is how the digest of its file begins."""
+
+    name: str
+    version: str
+    sha256: str
 
 
 class ListedTool(msgspec.Struct):
@@ -19,6 +28,15 @@ class ListedTool(msgspec.Struct):
     inputSchema: dict[str, Any] = {}
     outputSchema: dict[str, Any] | None = None
     annotations: dict[str, Any] | None = None
+    meta: dict[str, Any] = msgspec.field(name="_meta", default_factory=dict)
+
+    @property
+    def model(self) -> "ModelId | None":
+        """Which model the tool runs; None where it does not say, or not as it should."""
+        try:
+            return msgspec.convert(self.meta.get(MODEL), ModelId)
+        except msgspec.ValidationError:
+            return None
 
     @property
     def repeatable(self) -> bool:
