@@ -16,6 +16,7 @@ from edge_mcp.engine.engines import Engines
 from edge_mcp.engine.keeper import Keeper
 from edge_mcp.engine.memory import DeviceMemory
 from edge_mcp.engine.room import Limits
+from edge_mcp.errors import ConfigError
 from edge_mcp.listeners import listeners
 from edge_mcp.load.device import Change, DeviceLoad
 from edge_mcp.measurements import Measurements
@@ -166,6 +167,12 @@ class App:
         """Serve until the stdio host is done or `stop` is; `say` tells the user what happens, and so hears the service
         `manager`. Raises: EdgeError."""
         manager = manager or Manager({})
+        sockets = manager.sockets()
+        if config.exit_idle_s and not sockets:
+            raise ConfigError(
+                "exit_idle_s is for a server that systemd starts for its socket: nobody else would start it again",
+                "Enable edge-mcp.socket, or take the setting away",
+            )
         chosen = listeners(
             config,
             stdio,
@@ -176,7 +183,7 @@ class App:
             self._pace,
             self._deflate,
             self._measured.links,
-            manager.sockets(),
+            sockets,
             partial(manager.ready, greeting),
         )
         if greeting:
@@ -186,6 +193,8 @@ class App:
         if manager.watchdog_s:
             background.append(asyncio.create_task(watchdog(manager, self._engine.check)))
         stopped = asyncio.ensure_future(stop)
+        if config.exit_idle_s:
+            tasks.append(asyncio.create_task(self.server.quiet(config.exit_idle_s)))
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
             manager.stopping()

@@ -26,6 +26,7 @@ _RANGES = {
     "max_sessions": range(1, 10_001),
     "session_idle_s": range(1, 86_401),
     "keepalive_s": range(3601),
+    "exit_idle_s": range(604_801),
     "keep_loaded_s": range(1, 604_801),
     "sensor_timeout_s": range(1, 601),
     "memory_mb": range(1_048_577),
@@ -69,6 +70,8 @@ class Config:
     keepalive_s: int = 0
     """The longest silence on a WebSocket, in seconds, until its peer is pinged; 0: 25 beyond a proxy or router, else 45, under
     load up to 240."""
+    exit_idle_s: int = 0
+    """After this many seconds without a connection the server ends, and systemd starts it for the next one; 0: never."""
     deflate: bool = True
     """Compress WebSocket messages where the peer can and it pays."""
     file_roots: tuple[str, ...] = ()

@@ -84,6 +84,7 @@ class Server:
         self._sealer = Sealer(clock)
         self._page = page
         self._live: set[Conversation] = set()
+        self._left = float("-inf")
         capabilities: dict[str, Any] = {"tools": {"listChanged": True}, "logging": {}}
         if resources is not None:
             capabilities["resources"] = {"subscribe": True, "listChanged": True}
@@ -121,6 +122,7 @@ class Server:
             await conversation.run()
         finally:
             self._live.discard(conversation)
+            self._left = asyncio.get_running_loop().time()
 
     async def input_schema(self, tool: str) -> Mapping[str, Any] | None:
         """The schema of a tool's arguments: a transport may have to know which of them travel outside the message."""
@@ -146,6 +148,14 @@ class Server:
     def connections(self) -> int:
         """Conversations that are open."""
         return len(self._live)
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until nobody has been connected for so long, from now on, and no task is kept for anybody."""
+        loop = asyncio.get_running_loop()
+        left = seconds
+        while left > 0:
+            await asyncio.sleep(left)
+            left = seconds if self._live or self._tasks else self._left + seconds - loop.time()
 
     async def _handle(self, conversation: Conversation, request: Request) -> Answer:
         handler = self._handlers[type(request.params)]

@@ -172,6 +172,10 @@ class Tasks:
             self._sweep_later()
         return task
 
+    def __len__(self) -> int:
+        """Those under way, and those whose outcome is kept."""
+        return len(self._tasks)
+
     def get(self, task_id: str, principal: str) -> Task:
         """A task by its id. Raises: ProtocolError (-32602) when there is none of this principal's."""
         self._sweep()

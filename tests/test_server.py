@@ -16,7 +16,8 @@ from edge_mcp.resources.functions import FunctionResource, FunctionResources
 from edge_mcp.server import Server as Core
 from edge_mcp.tools.functions import FunctionTool, FunctionTools
 from edge_mcp.transports.memory import MemoryConnection, pair
-from tests.talk import LEGACY, LIMIT_S, MODERN, Talk, talking
+from tests.talk import LEGACY, LIMIT_S, MODERN, TASKS, Talk, talking
+from tests.transports.virtual import run
 
 BOTH = pytest.mark.parametrize("version", [LEGACY, MODERN])
 ASKING: dict[str, Any] = {"elicitation": {}, "sampling": {}, "roots": {}}
@@ -436,3 +437,34 @@ def test_the_commands_server_has_every_capability() -> None:
     from edge_mcp.config import Config
 
     assert set(App(Config(), None).server.about.capabilities) == {"tools", "logging", "resources", "prompts", "completions"}
+
+
+def test_a_server_is_quiet_when_nobody_was_connected_for_long_and_no_task_is_kept() -> None:
+    async def main() -> None:
+        tools = FunctionTools()
+        tools.add(FunctionTool(lambda: "done", "late", task="required"))
+        server = Core(Implementation("test", "1"), tools)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await server.quiet(100)
+        assert loop.time() - began == 100
+        quiet = asyncio.create_task(server.quiet(100))
+        await asyncio.sleep(10)
+        mine, its = pair()
+        serving = asyncio.create_task(server.serve(its))
+        await asyncio.sleep(240)
+        assert not quiet.done()
+        await mine.close()
+        await serving
+        left = loop.time()
+        await quiet
+        assert 100 <= loop.time() - left <= 200
+        quiet = asyncio.create_task(server.quiet(100))
+        async with talking(server.serve, MODERN, TASKS) as talk:
+            assert (await talk.ask("tools/call", name="late", arguments={}))["resultType"] == "task"
+        await asyncio.sleep(240)
+        assert not quiet.done()  # its outcome may still be asked for
+        await server.drain(0)
+        quiet.cancel()
+
+    run(main())

@@ -46,6 +46,7 @@ def parser() -> Parser:
     parser.add_argument("--max-sessions", metavar="N", type=int, help="HTTP sessions of older clients")
     parser.add_argument("--session-idle-s", metavar="N", type=int, help="seconds until an unused HTTP session ends")
     parser.add_argument("--keepalive-s", metavar="N", type=int, help="the longest silence until a WebSocket peer is pinged")
+    parser.add_argument("--exit-idle-s", metavar="N", type=int, help="seconds without a peer until it ends (systemd's socket)")
     parser.add_argument("--no-deflate", dest="deflate", action="store_const", const=False, help="compress no messages")
     parser.add_argument("--max-message-mb", metavar="N", type=int, help="the largest message a peer may send, in MiB")
     parser.add_argument("--log-level", metavar="LEVEL", choices=LOG_LEVELS, help=f"one of {', '.join(LOG_LEVELS)}")
@@ -84,6 +85,7 @@ def settings(options: argparse.Namespace) -> Config:
         "max_sessions": options.max_sessions,
         "session_idle_s": options.session_idle_s,
         "keepalive_s": options.keepalive_s,
+        "exit_idle_s": options.exit_idle_s,
         "deflate": options.deflate,
         "file_roots": options.file_root,
         "sensors": options.sensor,

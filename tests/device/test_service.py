@@ -1,0 +1,241 @@
+"""A machine's life with edge-mcp, on a real one: installed, watched, reloaded, upgraded, taken away."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.device.machine import Machine, booted
+
+ROOT = Path(__file__).parents[2]
+UNIT = "edge-mcp.service"
+PYTHON = "3.13"
+"""What the machine has."""
+INSTALL = "/root/bundle/install"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive that `scripts/bundle` makes for such a machine."""
+    made = tmp_path_factory.mktemp("bundle") / "bundle.tar"
+    command = [sys.executable, str(ROOT / "scripts/bundle"), "--python", PYTHON, "--output", str(made)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{made}: " in ended.stdout
+    return made
+
+
+def changed(bundle: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
+    """A bundle of another version, with other content."""
+    other = bundle.with_name(f"other-{time.monotonic_ns()}.tar")
+    with tarfile.open(bundle) as archive:
+        content = {member.name: _read(archive, member) for member in archive.getmembers()}
+    name = next(path for path in content if path.endswith(f"requirements-{PYTHON}.txt"))
+    content[name] += f"# {other.name}\n".encode()
+    change(content)
+    with tarfile.open(other, "w") as archive:
+        for path, data in content.items():
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(data), 0o755
+            archive.addfile(member, io.BytesIO(data))
+    return other
+
+
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    opened = archive.extractfile(member)
+    assert opened is not None
+    return opened.read()
+
+
+@pytest.fixture(scope="module")
+def machine(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """One on which edge-mcp is installed, from a bundle and without internet: it has no network but its own."""
+    with booted(tmp_path_factory.mktemp("machine"), {"/root/bundle.tar": bundle}) as machine:
+        machine.run("sh", "-c", "mkdir /root/bundle && tar -xf /root/bundle.tar -C /root/bundle --strip-components=1")
+        ended = machine.run(INSTALL)
+        assert "edge-mcp is running" in ended.stdout
+        assert "Authorization: Bearer" in ended.stdout
+        assert "certificate: sha256:" in ended.stdout
+        yield machine
+
+
+def token(machine: Machine) -> str:
+    return machine.path("/etc/edge-mcp/token").read_text().strip()
+
+
+def call(machine: Machine, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`edge-mcp call`, in the machine's network but not on it: as a host would."""
+    environment = {**os.environ, "EDGE_MCP_TOKEN": token(machine), "XDG_DATA_HOME": str(machine.folder / "host")}
+    process = machine.outside(
+        *(sys.executable, "-m", "edge_mcp", "call", *words, "--url", "wss://127.0.0.1:8765/mcp"),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def finds_the_cat(machine: Machine) -> None:
+    ended = call(machine, "detect_objects", "image=@tests/fixtures/chelsea.png", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert "Cat" in json.dumps(json.loads(ended.stdout))
+
+
+def main_pid(machine: Machine) -> str:
+    return machine.show(UNIT, "MainPID")["MainPID"]
+
+
+def test_it_is_installed_running_and_hardened(machine: Machine) -> None:
+    machine.until(UNIT, ActiveState="active", SubState="running", NRestarts="0", UnitFileState="enabled")
+    assert "8 models" in machine.show(UNIT, "StatusText")["StatusText"]
+    finds_the_cat(machine)
+    assert "detect_objects" in machine.run("edge-mcp", "models", "list").stdout
+    assert machine.run("stat", "-c", "%a %U", "/etc/edge-mcp/token").stdout == "600 root\n"
+    assert int(machine.run("ps", "-o", "uid=", "-p", main_pid(machine)).stdout) in range(61184, 65520)  # DynamicUser
+    assert machine.run("systemd-analyze", "verify", f"/etc/systemd/system/{UNIT}").stderr == ""
+    assert machine.run("systemd-analyze", "verify", "/etc/systemd/system/edge-mcp.socket").stderr == ""
+    rating = machine.run("systemd-analyze", "security", "--no-pager", UNIT, check=False).stdout.strip().splitlines()[-1]
+    sys.stderr.write(f"{rating}\n")
+    assert float(rating.split()[-3]) <= 1.5
+
+
+def test_installing_again_changes_nothing(machine: Machine) -> None:
+    before = token(machine), machine.run("readlink", "/opt/edge-mcp/current").stdout
+    assert "edge-mcp is running" in machine.run(INSTALL).stdout
+    assert (token(machine), machine.run("readlink", "/opt/edge-mcp/current").stdout) == before
+    finds_the_cat(machine)
+
+
+def test_a_server_that_hangs_is_started_again_by_the_watchdog(machine: Machine) -> None:
+    drop_in = machine.path(f"/etc/systemd/system/{UNIT}.d")
+    drop_in.mkdir()
+    (drop_in / "soon.conf").write_text("[Service]\nWatchdogSec=3\nRestartSec=0\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", UNIT)
+    try:
+        pid = main_pid(machine)
+        time.sleep(4)  # it is fed
+        assert main_pid(machine) == pid
+        machine.run("kill", "-STOP", pid)
+        machine.until(UNIT, NRestarts="1", ActiveState="active")
+        assert main_pid(machine) != pid
+        assert "Watchdog timeout" in machine.journal(UNIT)
+        finds_the_cat(machine)
+    finally:
+        (drop_in / "soon.conf").unlink()
+        drop_in.rmdir()
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "restart", UNIT)
+
+
+def test_a_reload_takes_up_a_new_model_and_loses_no_call(machine: Machine) -> None:
+    pid = main_pid(machine)
+    caller = machine.outside(
+        *(sys.executable, str(Path(__file__).with_name("caller.py")), "wss://127.0.0.1:8765/mcp"),
+        cwd=ROOT,
+        env={**os.environ, "EDGE_MCP_TOKEN": token(machine), "XDG_DATA_HOME": str(machine.folder / "host")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert caller.stdout is not None
+    assert caller.stdout.readline() == '"calling"\n'
+    for _ in range(5):
+        machine.run("systemctl", "reload", UNIT)
+    out, _ = caller.communicate("", timeout=60)
+    told = json.loads(out)
+    assert told["answered"] > 20
+    assert told["failed"] == 0
+    assert machine.journal(UNIT).count("Reload") >= 5
+    assert main_pid(machine) == pid
+
+
+def test_its_port_stays_open_while_nobody_serves_and_the_next_peer_starts_it(machine: Machine) -> None:
+    machine.run("systemctl", "stop", UNIT)
+    settings = machine.path("/etc/edge-mcp/edge-mcp.toml")
+    before = settings.read_text()
+    settings.write_text(before + "exit_idle_s = 2\n")
+    try:
+        machine.run("systemctl", "enable", "--quiet", "--now", "edge-mcp.socket")
+        machine.until(UNIT, ActiveState="inactive")
+        finds_the_cat(machine)
+        machine.until(UNIT, ActiveState="inactive", SubState="dead")
+        finds_the_cat(machine)
+    finally:
+        settings.write_text(before)
+        machine.run("systemctl", "disable", "--quiet", "--now", "edge-mcp.socket")
+        machine.run("systemctl", "restart", UNIT)
+
+
+def test_an_upgrade_is_taken_up_and_one_that_does_not_start_is_taken_back(machine: Machine, bundle: Path) -> None:
+    def upgrade(change: Callable[[dict[str, bytes]], None]) -> "subprocess.CompletedProcess[str]":
+        machine.path("/root/next.tar").write_bytes(changed(bundle, change).read_bytes())
+        return machine.run(INSTALL, "--offline", "/root/next.tar", check=False)
+
+    def break_unit(content: dict[str, bytes]) -> None:
+        name = next(path for path in content if path.endswith(UNIT))
+        content[name] = content[name].replace(b"edge-mcp serve", b"edge-mcp serve --no-such-flag")
+
+    def break_wheel(content: dict[str, bytes]) -> None:
+        name = next(path for path in content if "/wheels/msgspec-" in path)
+        content[name] = content[name][:-100] + bytes(100)
+
+    first, kept = machine.run("readlink", "/opt/edge-mcp/current").stdout, token(machine)
+    ended = upgrade(lambda content: None)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    second = machine.run("readlink", "/opt/edge-mcp/current").stdout
+    assert second != first and token(machine) == kept
+    finds_the_cat(machine)
+
+    ended = upgrade(break_unit)
+    assert ended.returncode == 1
+    assert "does not become healthy" in ended.stdout and f"{Path(second.strip()).name} runs again" in ended.stderr
+    assert machine.run("readlink", "/opt/edge-mcp/current").stdout == second
+    assert b"no-such-flag" not in machine.path(f"/etc/systemd/system/{UNIT}").read_bytes()
+    finds_the_cat(machine)
+
+    ended = upgrade(break_wheel)
+    assert ended.returncode == 1 and "msgspec" in ended.stderr
+    assert machine.run("readlink", "/opt/edge-mcp/current").stdout == second
+    finds_the_cat(machine)
+
+
+def test_an_upgrade_that_the_power_cut_short_is_taken_back_when_it_does_not_start(machine: Machine) -> None:
+    good = machine.run("readlink", "/opt/edge-mcp/current").stdout.strip()
+    broken = machine.path("/opt/edge-mcp/versions/broken")
+    (broken / "bin").mkdir(parents=True)
+    (broken / "bin/edge-mcp").write_text("#!/bin/sh\nexit 7\n")
+    (broken / "bin/edge-mcp").chmod(0o755)
+    machine.path("/opt/edge-mcp/trial").write_text(f"{Path(good).name} 0\n")
+    machine.run("ln", "-sfn", "versions/broken", "/opt/edge-mcp/current")
+    machine.run("systemctl", "restart", "--no-block", UNIT)
+    machine.until(UNIT, ActiveState="active")
+    assert machine.run("readlink", "/opt/edge-mcp/current").stdout.strip() == good
+    assert not machine.path("/opt/edge-mcp/trial").exists()
+    finds_the_cat(machine)
+
+
+def test_taken_away_nothing_is_left(machine: Machine) -> None:
+    find = ("sh", "-c", "find / -xdev -name '*edge-mcp*' -not -path '/root/*' -not -path '/proc/*' -not -path '/tmp/*'")
+    machine.run(INSTALL, "--uninstall", "--keep-data")
+    assert machine.show(UNIT, "LoadState") == {"LoadState": "not-found"}
+    left = set(machine.run(*find).stdout.split())
+    assert left == {
+        *("/etc/edge-mcp", "/etc/edge-mcp/edge-mcp.toml"),
+        *("/var/lib/edge-mcp", "/var/lib/private/edge-mcp"),
+    }
+    kept = token(machine)
+    machine.run(INSTALL)
+    assert token(machine) == kept
+    finds_the_cat(machine)
+    machine.run(INSTALL, "--uninstall")
+    assert machine.run(*find).stdout == ""
+    assert machine.run("systemctl", "--failed", "--quiet").stdout == ""
