@@ -82,24 +82,23 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def root() -> Path:
     """A file tree of Debian that has never booted, made once and kept in the cache."""
-    missing = sorted({package for program, package in NEEDED.items() if shutil.which(program) is None})
-    assert not missing, f"this test needs: apt-get install --no-install-recommends {' '.join(missing)}"
     assert os.geteuid() == 0, "this test boots a machine, for which it has to be root"
+    return debian("--variant=minbase", f"--include={','.join(PACKAGES)}")
+
+
+def debian(*options: str) -> Path:
+    """The file tree that mmdebstrap makes with these options, made once and kept in the cache: nobody may write there."""
+    needed = NEEDED if "--arch=arm64" not in options else {**NEEDED, "qemu-aarch64-static": "qemu-user-static"}
+    missing = sorted({package for program, package in needed.items() if shutil.which(program) is None})
+    assert not missing, f"this test needs: apt-get install --no-install-recommends {' '.join(missing)}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-mcp-tests"
-    name = hashlib.sha256(" ".join((RELEASE, *PACKAGES)).encode()).hexdigest()[:12]
-    made = cache / f"{RELEASE}-{name}"
+    made = cache / f"{RELEASE}-{hashlib.sha256(' '.join(options).encode()).hexdigest()[:12]}"
     if not made.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as temporary:
             target = Path(temporary) / "root"
-            include = f"--include={','.join(PACKAGES)}"
-            ended = subprocess.run(
-                ["mmdebstrap", "--variant=minbase", include, RELEASE, str(target), _mirror()],
-                capture_output=True,
-                text=True,
-                timeout=BUILD_S,
-                check=False,
-            )
+            command = ["mmdebstrap", *options, RELEASE, str(target), _mirror()]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_S, check=False)
             assert ended.returncode == 0, ended.stderr[-2000:]
             target.rename(made)
     return made
