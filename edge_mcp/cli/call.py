@@ -35,7 +35,8 @@ def parser() -> Parser:
     value_help = "an argument; @FILE is the content of a file, @- standard input, @@x the text @x"
     parser.add_argument("arguments", metavar="key=value", nargs="*", default=[], type=pair, help=value_help)
     parser.add_argument("--url", metavar="URL", help="server to call, such as ws://127.0.0.1:8765/mcp")
-    parser.add_argument("--token-file", metavar="FILE", default="", help="the token that the server at --url asks for")
+    parser.add_argument("--on", metavar="NAME", dest="on", help="device to call, by its name in the network")
+    parser.add_argument("--token-file", metavar="FILE", default="", help="the token that the server asks for")
     parser.add_argument("--json", action="store_true", help="print structuredContent as JSON")
     parser.add_argument("--save", metavar="FILE", type=Path, help="write the picture that the tool answers, a PNG")
     parser.add_models()
@@ -50,6 +51,9 @@ def run(options: argparse.Namespace) -> int:
     # asyncio's own warnings (a child that is gone before it was waited for) are no news for whoever pressed Ctrl-C.
     logging.basicConfig(level="DEBUG" if options.debug else "CRITICAL")
     _check_save(options.save)
+    if options.on and options.url:
+        raise ConfigError("--on and --url do not go together", "Name the device with one of them")
+    options.url = options.on or options.url
     values = given(options.arguments)
     if options.url is None:
         from edge_mcp.cli.models.changed import take_in_changed

@@ -20,7 +20,7 @@ def parser() -> Parser:
         "Let a host that only speaks stdio use a device on the network: put this command into the host's configuration.",
         "edge-mcp connect ws://raspberrypi.local:8765/mcp --token-file token",
     )
-    parser.add_argument("url", metavar="URL", help="the device, such as ws://raspberrypi.local:8765/mcp")
+    parser.add_argument("url", metavar="DEVICE", help="its name, or its URL such as ws://raspberrypi.local:8765/mcp")
     parser.add_argument("--token-file", metavar="FILE", default="", help="the token that the device asks for")
     parser.add_argument("--fingerprint", metavar="SHA256", default="", help="the certificate that a wss:// device has to show")
     parser.add_argument("--http", metavar="PORT", type=port, help="serve hosts over HTTP on this machine instead of stdio")

@@ -14,6 +14,8 @@ COMMANDS = {
     "serve": "serve the models as MCP tools, over stdio, HTTP or WebSockets",
     "call": "call a tool, here or on another server, and show what it answers",
     "connect": "let a host that only speaks stdio use a device on the network",
+    "discover": "find the devices in this network",
+    "hosts": "print or write what a host's configuration needs to use a device",
     "models": "look after the models: list, show, add, use …",
     "top": "watch a running server: its load, models and queue",
     "doctor": "look at this device: what may be wrong, and what to do",
@@ -24,7 +26,7 @@ HELP = f"""usage: edge-mcp COMMAND …
 Quantized ONNX and LiteRT models as MCP tools.
 
 commands (edge-mcp COMMAND --help says more):
-{"".join(f"  {name:<8}{text}{chr(10)}" for name, text in COMMANDS.items())}
+{"".join(f"  {name:<9}{text}{chr(10)}" for name, text in COMMANDS.items())}
 options:
   --help, -h  show this
   --version   show the version

@@ -2,12 +2,8 @@
 
 import argparse
 import asyncio
-import os
-import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
@@ -17,14 +13,12 @@ from edge_mcp.cli.options import Parser
 from edge_mcp.cli.page import Load, Status, page
 from edge_mcp.cli.remote import connected
 from edge_mcp.cli.render import printable
+from edge_mcp.cli.screen import draw, other_screen
 from edge_mcp.client.client import Client
 from edge_mcp.errors import CallError, ConnectionClosed
 
 URL = "ws://127.0.0.1:8765/mcp"
 ANSWER_S = 10.0
-_ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # another screen, no cursor, no wrapping
-_LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
-_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _SIGTERM_STATUS = 143
 
 T = TypeVar("T")
@@ -64,11 +58,11 @@ async def _watch(options: argparse.Namespace) -> None:
         task = asyncio.current_task()
         assert task is not None, "this is one"  # noqa: S101
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        with _other_screen():
-            _draw(first)
+        with other_screen():
+            draw(first)
             while True:
                 await asyncio.sleep(options.interval)
-                _draw(await _look(client, options.url, True))
+                draw(await _look(client, options.url, True))
 
 
 def _say(line: str) -> None:
@@ -95,33 +89,3 @@ def _decoded(text: str, kind: type[T]) -> T:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise CallError(f"it tells something else than expected: {error}") from error
-
-
-@contextmanager
-def _other_screen() -> Iterator[None]:
-    """The terminal is given back as it was, however this ends."""
-    _write(_ENTER)
-    try:
-        yield
-    finally:
-        _write(_LEAVE)
-
-
-def _draw(lines: Sequence[str]) -> None:
-    """Over what is there, without a blank moment; what does not fit is cut."""
-    columns, rows = os.get_terminal_size(sys.stdout.fileno())
-    shown = [_cut(line, columns) + "\x1b[K" for line in lines[:rows]] if columns and rows else list(lines)
-    _write("\x1b[H" + "\n".join(shown) + "\x1b[J")
-
-
-def _cut(line: str, columns: int) -> str:
-    """The first characters of a line; what colours it takes no place."""
-    if len(_STYLE.sub("", line)) <= columns:
-        return line
-    styles = sum(len(style) for style in _STYLE.findall(line))
-    return line[: columns + styles - 1] + "…"
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -7,17 +7,16 @@ time, and has to be the same ever after, as with SSH. A pin given from the start
 import asyncio
 import hashlib
 import hmac
-import os
 import ssl
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from urllib.parse import urlsplit
 
+from edge_mcp.client.known import Known, KnownDevices
 from edge_mcp.errors import ConfigError
 
 CONNECT_S = 10.0
 _SELF_SIGNED = 18  # X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT of OpenSSL
-_MAX_FILE = 1024 * 1024
 
 
 def digest_of(fingerprint: str) -> str:
@@ -52,14 +51,18 @@ class _PinnedObject(ssl.SSLObject):
 
 
 class Trust:
-    """Judges the device at one URL. `known` is the file of what was seen before, `pin` the fingerprint that it has to have;
-    `say` tells the user."""
+    """Judges the device at one URL: by `pin`, the fingerprint that it has to have, or what is `known` of it, which is
+    remembered as that of `device` (by default of the one at this address). `say` tells the user."""
 
-    def __init__(self, url: str, known: Path, say: Callable[[str], None], pin: str = "") -> None:
+    def __init__(
+        self, url: str, known: KnownDevices, say: Callable[[str], None], pin: str = "", device: Known | None = None
+    ) -> None:
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._port = parts.port or 443
-        self._name = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        self._device = device or Known("", address, url=f"wss://{address}")
+        self._name = self._device.name
         self._known = known
         self._say = say
         self._pin = digest_of(pin) if pin else ""
@@ -68,7 +71,8 @@ class Trust:
     async def context(self) -> ssl.SSLContext:
         """For a connection to the device. Raises: ConfigError, whose cause is an OSError where it is not there."""
         if self._context is None:
-            pin = self._pin or self._remembered()
+            remembered = None if self._pin else self._known.get(self._device.key)
+            pin = remembered.fingerprint if remembered else self._pin
             self._context = _pinning(pin) if pin else await self._met()
         return self._context
 
@@ -85,7 +89,8 @@ class Trust:
             )
         raise ConfigError(
             f"{what} as before. Another device may pose as it",
-            f"If it was set up anew, compare with what it shows (edge-mcp token --show), and delete its line in {self._known}",
+            "If it was set up anew, compare with what it shows (edge-mcp token --show), and forget what was: "
+            f"edge-mcp discover --forget {self._device.key}",
         )
 
     async def _met(self) -> ssl.SSLContext:
@@ -105,6 +110,12 @@ class Trust:
         self._remember(context.pin)
         return context
 
+    async def shown(self) -> str:
+        """The digest of the certificate that it shows now, without judging it. Raises: ConfigError."""
+        context = _pinning("")
+        await self._handshake(context)
+        return context.seen
+
     async def _handshake(self, context: ssl.SSLContext) -> None:
         """Raises: ssl.SSLCertVerificationError; ConfigError for anything else."""
         try:
@@ -119,35 +130,12 @@ class Trust:
             raise ConfigError(f"{self._name} cannot be reached: {reason}") from error
         writer.close()
 
-    def _remembered(self) -> str:
-        """The digest of the device's certificate at first use. Raises: ConfigError."""
-        try:
-            with self._known.open("rb") as stream:
-                lines = stream.read(_MAX_FILE).decode("utf-8", "replace").splitlines()
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise ConfigError(f"{self._known} cannot be read: {error.strerror}") from None
-        for line in lines:
-            name, _, fingerprint = line.partition(" ")
-            if name == self._name:
-                try:
-                    return digest_of(fingerprint)
-                except ConfigError:
-                    raise ConfigError(f"{self._known} has no fingerprint for {name}", "Delete that line") from None
-        return ""
-
     def _remember(self, digest: str) -> None:
-        line = f"{self._name} sha256:{digest}\n".encode()
         try:
-            self._known.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._known, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            self._say(f"{self._known} cannot be written ({error.strerror}), so that {self._name} will be new again next time")
+            device = self._known.get(self._device.key) or self._device
+            self._known.remember(replace(device, fingerprint=digest))
+        except ConfigError as error:
+            self._say(f"{error.message}, so that {self._name} will be new again next time")
         self._say(f"{self._name} is new here: compare what the device shows with its certificate, sha256:{digest}")
 
 

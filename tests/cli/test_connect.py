@@ -206,7 +206,7 @@ async def test_a_changed_certificate_is_refused_with_what_to_do(tmp_path: Path) 
         assert status == 1
         assert said.startswith(f"edge-mcp: the certificate of {address} is sha256:")
         assert "as before. Another device may pose as it" in said
-        assert f"delete its line in {tmp_path}/host/edge-mcp/known-devices" in said
+        assert f"forget what was: edge-mcp discover --forget wss://{address}" in said
 
 
 async def test_what_is_printed_by_token_has_the_fingerprint(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from edge_mcp.cli.page import Calls, Load, Model, Status, page
-from edge_mcp.cli.top import _cut
+from edge_mcp.cli.screen import cut
 from edge_mcp.load.device import DeviceLoad
 from edge_mcp.load.monitor import Monitor
 from edge_mcp.resources.load import LoadResources
@@ -55,8 +55,8 @@ def test_a_servers_words_command_no_terminal() -> None:
 
 
 def test_a_line_is_cut_without_counting_its_colours() -> None:
-    assert _cut("\x1b[31mHOT\x1b[0m: too hot", 6) == "\x1b[31mHOT\x1b[0m: …"
-    assert _cut("\x1b[31mHOT\x1b[0m", 3) == "\x1b[31mHOT\x1b[0m"
+    assert cut("\x1b[31mHOT\x1b[0m: too hot", 6) == "\x1b[31mHOT\x1b[0m: …"
+    assert cut("\x1b[31mHOT\x1b[0m", 3) == "\x1b[31mHOT\x1b[0m"
 
 
 @pytest.fixture

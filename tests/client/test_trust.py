@@ -6,10 +6,12 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge_mcp.client.known import Known, KnownDevices
 from edge_mcp.client.trust import Trust, digest_of
 from edge_mcp.client.websocket import WebSocketServer
 from edge_mcp.errors import ConfigError
@@ -64,7 +66,7 @@ def test_what_is_no_fingerprint_is_refused(written: str) -> None:
 
 
 async def test_the_first_certificate_is_taken_and_another_one_is_refused(tmp_path: Path) -> None:
-    known = tmp_path / "home/known-devices"
+    known = KnownDevices(tmp_path / "home/devices.json")
     said: list[str] = []
     first, second = tls.of("", "", tmp_path / "one"), tls.of("", "", tmp_path / "two")
     async with showing(first.context) as port:
@@ -73,24 +75,24 @@ async def test_the_first_certificate_is_taken_and_another_one_is_refused(tmp_pat
         assert said == [
             f"127.0.0.1:{port} is new here: compare what the device shows with its certificate, {first.fingerprint}"
         ]
-        assert known.read_text() == f"127.0.0.1:{port} {first.fingerprint}\n"
-        assert known.stat().st_mode & 0o777 == 0o600
+        assert [f"sha256:{one.fingerprint}" for one in known.all()] == [first.fingerprint]
+        assert known.file.stat().st_mode & 0o777 == 0o600
         await shake(Trust(url, known, said.append), port)
         assert len(said) == 1
     async with showing(second.context, port):
         refused = (
             rf"the certificate of 127\.0\.0\.1:{port} is {second.fingerprint}, not {first.fingerprint} as before\. "
-            rf"Another device may pose as it\. .* delete its line in {known}"
+            rf"Another device may pose as it\. .* forget what was: edge-mcp discover --forget wss://127\.0\.0\.1:{port}$"
         )
         with pytest.raises(ConfigError, match=refused):
             await shake(Trust(url, known, said.append), port)
-        assert known.read_text() == f"127.0.0.1:{port} {first.fingerprint}\n"
-        known.write_text("")
+        assert [f"sha256:{one.fingerprint}" for one in known.all()] == [first.fingerprint]
+        assert known.forget(f"wss://127.0.0.1:{port}")
         await shake(Trust(url, known, said.append), port)
 
 
 async def test_a_pin_leaves_no_first_time(tmp_path: Path) -> None:
-    known, said = tmp_path / "known-devices", list[str]()
+    known, said = KnownDevices(tmp_path / "devices.json"), list[str]()
     first, second = tls.of("", "", tmp_path / "one"), tls.of("", "", tmp_path / "two")
     async with showing(first.context) as port:
         url = f"wss://127.0.0.1:{port}/mcp"
@@ -98,7 +100,7 @@ async def test_a_pin_leaves_no_first_time(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=rf"is {first.fingerprint}, not {second.fingerprint}\. Compare with"):
             await shake(Trust(url, known, said.append, second.fingerprint), port)
     assert not said
-    assert not known.exists()
+    assert not known.file.exists()
 
 
 async def test_the_token_is_not_shown_to_the_wrong_one(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ async def test_the_token_is_not_shown_to_the_wrong_one(tmp_path: Path) -> None:
     identity = tls.of("", "", tmp_path / "one")
     async with showing(identity.context) as port:
         url = f"wss://127.0.0.1:{port}/mcp"
-        trust = Trust(url, tmp_path / "known", lambda _: None, DIGITS)
+        trust = Trust(url, KnownDevices(tmp_path / "known"), lambda _: None, DIGITS)
         with pytest.raises(ConfigError):
             await WebSocketServer.connect(url, token="x" * 16, tls=await trust.context())
         with pytest.raises(ConfigError, match=f"not sha256:{DIGITS}"):
@@ -117,7 +119,7 @@ async def test_who_signs_it_counts_where_somebody_does(tmp_path: Path, monkeypat
     made, key = certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(made))
     async with showing(tls.Identity(made, key).context) as port:
-        trust = Trust(f"wss://127.0.0.1:{port}/mcp", tmp_path / "known", lambda _: None)
+        trust = Trust(f"wss://127.0.0.1:{port}/mcp", KnownDevices(tmp_path / "known"), lambda _: None)
         context = await trust.context()
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
@@ -130,7 +132,7 @@ async def test_a_certificate_that_somebody_else_signed_is_refused(tmp_path: Path
     context = signed(tmp_path)
     async with showing(context) as port:
         with pytest.raises(ConfigError, match=r"is not valid: .* Name its fingerprint with --fingerprint, or who signs it"):
-            await Trust(f"wss://127.0.0.1:{port}/mcp", tmp_path / "known", lambda _: None).context()
+            await Trust(f"wss://127.0.0.1:{port}/mcp", KnownDevices(tmp_path / "known"), lambda _: None).context()
 
 
 def signed(folder: Path) -> ssl.SSLContext:
@@ -177,11 +179,11 @@ async def test_a_pin_does_not_ask_for_how_long_a_certificate_is_valid(tmp_path: 
     context.load_cert_chain(made, key)
     pin = hashlib.sha256(ssl.PEM_cert_to_DER_cert(made.read_text())).hexdigest()
     async with showing(context) as port:
-        await shake(Trust(f"wss://127.0.0.1:{port}/mcp", tmp_path / "known", lambda _: None, pin), port)
+        await shake(Trust(f"wss://127.0.0.1:{port}/mcp", KnownDevices(tmp_path / "known"), lambda _: None, pin), port)
 
 
 async def test_who_is_not_there_or_speaks_no_tls_is_an_error_of_one_line(tmp_path: Path, unused_tcp_port: int) -> None:
-    absent = Trust(f"wss://127.0.0.1:{unused_tcp_port}/mcp", tmp_path / "known", lambda _: None)
+    absent = Trust(f"wss://127.0.0.1:{unused_tcp_port}/mcp", KnownDevices(tmp_path / "known"), lambda _: None)
     with pytest.raises(ConfigError, match="cannot be reached") as raised:
         await absent.context()
     assert isinstance(raised.value.__cause__, OSError)
@@ -195,11 +197,29 @@ async def test_who_is_not_there_or_speaks_no_tls_is_an_error_of_one_line(tmp_pat
     async with server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ConfigError, match=r"does not speak TLS as it should|cannot be reached"):
-            await Trust(f"wss://127.0.0.1:{port}/mcp", tmp_path / "known", lambda _: None).context()
+            await Trust(f"wss://127.0.0.1:{port}/mcp", KnownDevices(tmp_path / "known"), lambda _: None).context()
 
 
-async def test_a_file_of_known_devices_that_is_damaged_is_an_error(tmp_path: Path) -> None:
-    known = tmp_path / "known"
-    known.write_text("127.0.0.1:1 sha256:torn\n")
-    with pytest.raises(ConfigError, match=r"has no fingerprint for 127\.0\.0\.1:1\. Delete that line"):
-        await Trust("wss://127.0.0.1:1/mcp", known, lambda _: None).context()
+async def test_a_device_is_remembered_by_its_id_with_what_was_known_of_it(tmp_path: Path) -> None:
+    known, kitchen = KnownDevices(tmp_path / "devices.json"), Known("3f2a" * 4, "kitchen-3f2a", token="t" * 32)
+    known.remember(kitchen)
+    first, second = tls.of("", "", tmp_path / "one"), tls.of("", "", tmp_path / "two")
+    said: list[str] = []
+    async with showing(first.context) as port:
+        await shake(Trust(f"wss://127.0.0.1:{port}/mcp", known, said.append, device=Known(kitchen.id, kitchen.name)), port)
+    assert [line.partition(":")[0] for line in said] == ["kitchen-3f2a is new here"]
+    assert known.all() == [replace(kitchen, fingerprint=first.fingerprint.removeprefix("sha256:"))]
+    async with showing(second.context) as port:  # elsewhere, by the same name
+        trust = Trust(f"wss://127.0.0.1:{port}/mcp", known, said.append, device=Known(kitchen.id, kitchen.name))
+        with pytest.raises(ConfigError, match=rf"certificate of kitchen-3f2a is .* --forget {kitchen.id}"):
+            await shake(trust, port)
+        assert await trust.shown() == second.fingerprint.removeprefix("sha256:")
+
+
+async def test_a_device_that_cannot_be_remembered_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said: list[str] = []
+    async with showing(tls.of("", "", tmp_path / "one").context) as port:
+        trust = Trust(f"wss://127.0.0.1:{port}/mcp", KnownDevices(tmp_path / "file/devices.json"), said.append)
+        with pytest.raises(ConfigError, match="cannot be read: Not a directory"):
+            await trust.context()

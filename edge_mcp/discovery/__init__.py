@@ -1,0 +1,1 @@
+"""Devices in the network: how they are advertised, and found."""

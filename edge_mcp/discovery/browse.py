@@ -1,0 +1,357 @@
+"""Finds the devices that are advertised in the network. What is found is an address, never trust.
+
+Everybody in the network may say anything here, as often as he likes. So of all that is heard only a bounded part is kept: names
+that the caller prefers first, few devices of one address, and the library's own cache is pruned to them.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+from zeroconf import (
+    Error,
+    InterfaceChoice,
+    IPVersion,
+    RecordUpdate,
+    ServiceInfo,
+    ServiceStateChange,
+    Zeroconf,
+    current_time_millis,
+)
+from zeroconf._dns import DNSAddress, DNSPointer, DNSRecord, DNSService, DNSText
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from edge_mcp.discovery.advert import SERVICE, Advert, advert_of
+
+logger = logging.getLogger(__name__)
+
+MAX_FOUND = 256
+"""Names that are kept."""
+MAX_OF_NAME = 4
+"""Devices that say they have one name."""
+MAX_OF_ADDRESS = 8
+"""Names at one address, unless they are preferred."""
+MAX_ADDRESSES = 8
+_MAX_NAME = 63  # RFC 6763, 4.1.1
+_PRUNE_AFTER = 1000  # records that were heard; the library keeps at most 10,000, and drops those of real devices first
+_ASK_MS = 3000
+_ASK_AT_ONCE = 16
+_SWEEP_S = 10.0
+_SILENT_MS = 30_000  # asked for in vain for so long, a device is gone
+_RETRY_S = 5.0
+_QUERY_EVERY = 6  # sweeps: who was not heard when it came is found then
+_CLASS_IN, _A, _PTR, _TXT, _AAAA, _SRV = 1, 1, 12, 16, 28, 33
+
+Prefer = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A device as it is advertised: `name` as shown and typed, `id` of the hardware, `addresses` (best first; IPv6 link-local
+    ones with their interface) and the `port` where it says it is."""
+
+    name: str
+    id: str
+    advert: Advert
+    addresses: tuple[str, ...]
+    port: int
+
+    @property
+    def url(self) -> str:
+        """For a WebSocket, at the best address."""
+        host = f"[{self.addresses[0]}]" if ":" in self.addresses[0] else self.addresses[0]
+        return f"{'wss' if self.advert.tls else 'ws'}://{host}:{self.port}{self.advert.path}"
+
+    def at(self, address: str) -> "Found":
+        """The same device with this address as the best one."""
+        return replace(self, addresses=(address, *(other for other in self.addresses if other != address)))
+
+
+class Browser:
+    """Within an `async with`, the devices in the network.
+
+    `found` has them by name and id: two devices with one name are two. `changed` are called when it is another one. Names that
+    `prefer` says yes to have a place whatever else is advertised. `interfaces`: their addresses, by default all. A network
+    that is not there is no error: `problem` says so, and it is tried again.
+    """
+
+    def __init__(self, prefer: Prefer = lambda name: False, interfaces: Iterable[str] = ()) -> None:
+        self.found: dict[tuple[str, str], Found] = {}
+        self.changed: list[Callable[[], None]] = []
+        self.problem = ""
+        self._prefer = prefer
+        self._interfaces = list(interfaces)
+        self._names: dict[str, float] = {}  # lower case -> when it was last heard, in the library's milliseconds
+        self._zeroconf: AsyncZeroconf | None = None
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._room = asyncio.Semaphore(_ASK_AT_ONCE)
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        self._running = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = [*self._asking.values(), *([self._running] if self._running else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._zeroconf is not None:
+            await self._zeroconf.async_close()
+            self._zeroconf = None
+
+    def _start(self) -> None:
+        if not logger.isEnabledFor(logging.DEBUG):
+            logging.getLogger("zeroconf").setLevel(logging.CRITICAL)  # an interface that takes nothing is no news
+        try:
+            self._zeroconf = AsyncZeroconf(self._interfaces or InterfaceChoice.All, ip_version=IPVersion.All)
+            self._listener = _Listener(self, self._zeroconf.zeroconf)
+            self.problem = ""
+        except (OSError, Error) as error:
+            self.problem = f"no network to look for devices in: {error}"
+            logger.debug("%s", self.problem)
+
+    async def _run(self) -> None:
+        """Look again at what was not heard of for long, and at the interfaces that there are."""
+        for sweep in count(1):
+            await asyncio.sleep(_RETRY_S if self._zeroconf is None else _SWEEP_S)
+            if self._zeroconf is None:
+                self._start()
+                continue
+            self._sweep(self._zeroconf.zeroconf)
+            with suppress(OSError, Error):
+                await self._zeroconf.zeroconf.async_update_interfaces()
+            if not sweep % _QUERY_EVERY:
+                self._listener.query_scheduler.async_send_ready_queries(False, current_time_millis(), {SERVICE})
+
+    # What is heard
+
+    def _pointed(self, pointer: DNSPointer, now: float) -> bool:
+        """Whether to look at a name that is told, or told to be gone: if there is a place for it."""
+        name = _instance(pointer.alias)
+        key = name.lower()
+        if not name or (key not in self._names and (pointer.is_expired(now) or not self._make_room(name))):
+            return False
+        self._names[key] = now
+        return True
+
+    def _make_room(self, name: str) -> bool:
+        """Whether there is a place for one more name: the one silent for longest makes room for one that is preferred."""
+        if len(self._names) < MAX_FOUND:
+            return True
+        if self._prefer(name):
+            for other in sorted(self._names, key=self._names.__getitem__):
+                if not self._prefer(other):
+                    self._forget(other)
+                    return True
+        return False
+
+    def _look(self, full: str, ask: bool = True) -> None:
+        """What the library's cache has of a name may be another now."""
+        name = _instance(full)
+        if self._zeroconf is None or name.lower() not in self._names:
+            return
+        here = dict(_devices(self._zeroconf.zeroconf, name, full))
+        if not here and ask:
+            self._ask(full)
+        # Another device of that name may say that it alone has it: who was there before stays, until it is gone.
+        news = {key: found for key, found in here.items() if self.found.get(key) != found and self._fits(found)}
+        self.found.update(news)
+        if news:
+            self._tell()
+        elif here and not self._has(name):
+            self._forget(name.lower())
+
+    def _has(self, name: str) -> int:
+        """How many devices have a name."""
+        return sum(key[0].lower() == name.lower() for key in self.found)
+
+    def _fits(self, found: Found) -> bool:
+        """Whether neither its name nor its addresses are those of many others."""
+        if (found.name, found.id) in self.found:
+            return True
+        if self._has(found.name) >= MAX_OF_NAME:
+            return False
+        taken = Counter(address for other in self.found.values() for address in other.addresses)
+        return self._prefer(found.name) or not any(taken[address] >= MAX_OF_ADDRESS for address in found.addresses)
+
+    def _ask(self, full: str) -> None:
+        """What was not told with a name is asked for; a name of which nothing is told loses its place."""
+        if full not in self._asking:
+            self._asking[full] = asyncio.create_task(self._asked(full))
+
+    async def _asked(self, full: str) -> None:
+        try:
+            async with self._room:
+                if self._zeroconf is not None:
+                    with suppress(Error, OSError):
+                        await AsyncServiceInfo(SERVICE, full).async_request(self._zeroconf.zeroconf, _ASK_MS)
+        finally:
+            del self._asking[full]
+        self._look(full, ask=False)
+        if not self._has(name := _instance(full)):
+            self._names.pop(name.lower(), None)
+
+    def _gone(self, full: str) -> None:
+        """A device says goodbye; another one of its name, or one for which somebody else said so, answers now."""
+        name = _instance(full)
+        self._forget(name.lower())
+        if self._zeroconf is not None:
+            cache = self._zeroconf.zeroconf.cache
+            for kind in (_SRV, _TXT):
+                cache.async_remove_records(cache.get_all_by_details(full, kind, _CLASS_IN))
+        self._names[name.lower()] = current_time_millis()
+        self._ask(full)
+
+    def _forget(self, lower: str) -> None:
+        self._names.pop(lower, None)
+        gone = [key for key in self.found if key[0].lower() == lower]
+        for key in gone:
+            del self.found[key]
+        if gone:
+            self._tell()
+
+    def _tell(self) -> None:
+        for tell in list(self.changed):
+            tell()
+
+    def _sweep(self, zeroconf: Zeroconf) -> None:
+        """Ask for what has run out; who does not answer is gone."""
+        now = current_time_millis()
+        for name in {name for name, _ in self.found}:
+            full = f"{name}.{SERVICE}"
+            if any(not record.is_expired(now) for record in zeroconf.cache.get_all_by_details(full, _SRV, _CLASS_IN)):
+                self._names[name.lower()] = now
+            elif now - self._names.get(name.lower(), 0) > _SILENT_MS:
+                self._forget(name.lower())
+            else:
+                self._ask(full)
+
+    def _prune(self, zeroconf: Zeroconf) -> None:
+        """Of the library's cache only what is followed is kept."""
+        cache = zeroconf.cache
+        fulls = {f"{name}.{SERVICE}" for name in self._names}
+        servers = {
+            record.server_key
+            for full in fulls
+            for record in cache.get_all_by_details(full, _SRV, _CLASS_IN)
+            if isinstance(record, DNSService)
+        }
+        for key in cache.names():
+            if key not in fulls and key not in servers:
+                records = list(cache.cache.get(key, {}).values())
+                cache.async_remove_records(
+                    [one for one in records if not (isinstance(one, DNSPointer) and one.alias_key in fulls)]
+                )
+
+
+class _Listener(AsyncServiceBrowser):
+    """The library's browser for what it asks; it does not see the names that are told, of each of which it keeps something."""
+
+    def __init__(self, browser: Browser, zeroconf: Zeroconf) -> None:
+        self._browser = browser
+        self._heard = 0
+        self._pointers: dict[str, bool] = {}
+        super().__init__(zeroconf, SERVICE, [self._on_change])
+
+    def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        """See zeroconf.RecordUpdateListener."""
+        others = []
+        for update in records:
+            record = update.new
+            if not isinstance(record, DNSPointer):
+                others.append(update)
+            elif record.key == SERVICE and self._browser._pointed(record, now):
+                self._pointers[record.alias] = record.is_expired(now)
+        self._heard += len(records)
+        super().async_update_records(zc, now, others)
+
+    def async_update_records_complete(self) -> None:
+        """See zeroconf.RecordUpdateListener."""
+        pointers, self._pointers = self._pointers, {}
+        for full, gone in pointers.items():
+            (self._browser._gone if gone else self._browser._look)(full)
+        super().async_update_records_complete()
+        if self._heard >= _PRUNE_AFTER:
+            self._heard = 0
+            self._browser._prune(self.zc)
+
+    def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        self._browser._look(name)
+
+
+def _instance(full: str) -> str:
+    """The name of an instance of SERVICE; empty for what is none, or none that a person could type."""
+    name = full[: -len(SERVICE) - 1]
+    whole = f"{name}.{SERVICE}".lower() == full.lower()
+    return name if whole and name.isprintable() and name == name.strip() and len(name.encode()) <= _MAX_NAME else ""
+
+
+def _devices(zeroconf: Zeroconf, name: str, full: str) -> Iterator[tuple[tuple[str, str], Found]]:
+    """The devices that say they have this name, by name and id, as far as all is known of them."""
+    now = current_time_millis()
+
+    def current(kind: int) -> list[DNSRecord]:
+        records = zeroconf.cache.get_all_by_details(full, kind, _CLASS_IN)
+        return sorted((one for one in records if not one.is_expired(now)), key=lambda record: record.created)
+
+    services = [record for record in current(_SRV) if isinstance(record, DNSService) and 0 < record.port < 65536]
+    for text in current(_TXT)[-MAX_OF_NAME:]:
+        if not services or not isinstance(text, DNSText):
+            continue
+        advert = advert_of(ServiceInfo(SERVICE, full, properties=text.text).properties)
+        # What came in one packet belongs together.
+        service = min(reversed(services), key=lambda record: abs(record.created - text.created))
+        addresses = _addresses(zeroconf, service.server, now)
+        if advert is not None and addresses:
+            yield (name, advert.id), Found(name, advert.id, advert, addresses, service.port)
+
+
+def _addresses(zeroconf: Zeroconf, server: str, now: float) -> tuple[str, ...]:
+    """Where a server is, best first."""
+    records = [
+        record
+        for kind in (_A, _AAAA)
+        for record in zeroconf.cache.get_all_by_details(server, kind, _CLASS_IN)
+        if isinstance(record, DNSAddress) and not record.is_expired(now)
+    ]
+    records.sort(key=lambda record: record.created, reverse=True)
+    ranked = sorted(filter(None, map(_ranked, records[: 4 * MAX_ADDRESSES])), key=lambda pair: pair[0])
+    return tuple(dict.fromkeys(address for _, address in ranked))[:MAX_ADDRESSES]
+
+
+def _ranked(record: DNSAddress) -> tuple[int, str] | None:
+    """An address, and how good it is, from 0; None for one where no other host can be."""
+    try:
+        ip = ipaddress.ip_address(record.address)
+    except ValueError:
+        return None
+    if ip.is_loopback or ip.is_multicast or ip.is_unspecified or (ip.is_reserved and ip.version == 4):
+        return None
+    if ip.is_link_local and ip.version == 6:
+        scope = _interface(record.scope_id)
+        return (4, f"{ip}%{scope}") if scope else None
+    if ip.is_link_local:
+        return 5, str(ip)
+    private = ip.is_private and not getattr(ip, "ipv4_mapped", None)
+    return (0 if ip.version == 4 else 1) if private else (2 if ip.version == 4 else 3), str(ip)
+
+
+def _interface(scope: int | None) -> str:
+    if not scope:
+        return ""
+    try:
+        return socket.if_indextoname(scope)
+    except OSError:
+        return ""
