@@ -28,11 +28,12 @@ MAX_LOSSES = 4
 MAX_STREAMS = 1024
 STREAM_S = 600.0
 """A stream that is not used for so long is forgotten, as by the devices."""
-REST_S = 0.25
-"""A replica whose queue is full gets no other call for so long: it may have room before the refused one comes again."""
+REST = 0.25
+"""A replica whose queue is full gets no other call for this part of the time that it names for the refused one."""
 _RETRY_MS = 1000
 _AGAIN_S = 0.2
 _SOONEST_S = 0.01
+_LEAST_WAIT_S = 0.001
 
 
 class _Moved(Exception):
@@ -171,7 +172,7 @@ class _Call:
             left_s = self._patience - now
             if left_s <= 0 or left_s < wait_s < math.inf or self._hopeless(wait_s):
                 return None
-            await self._changed(min(wait_s, left_s))
+            await self._changed(min(max(wait_s, _LEAST_WAIT_S), left_s))
 
     def _hopeless(self, wait_s: float) -> bool:
         """Whether nothing can be gained by waiting: every replica that is there has said its last word on this call."""
@@ -321,5 +322,5 @@ class _Call:
         elif error.reason == "deadline":
             circuit.left()  # of this call: others may have more time
         else:
-            circuit.rest(now + (min(wait_s, REST_S) if error.reason == "queue" else wait_s))
+            circuit.rest(now + wait_s * (REST if error.reason == "queue" else 1))
         raise _Moved(f"{upstream.name}: {error}", result)
