@@ -149,7 +149,9 @@ async def among(browser: Looking, name: str, known: KnownDevices, patience_s: fl
         return fitting[0]
     if fitting:
         raise ConfigError(f"{len(fitting)} devices have the name {name}", f"Write one of: {_listed(labels(fitting))}")
-    raise refusal or _nothing(browser, name) from TimeoutError()
+    if refusal is not None:
+        raise refusal
+    raise _nothing(browser, name) from TimeoutError()
 
 
 def _fitting(browser: Looking, name: str, known: KnownDevices) -> "tuple[list[Found], ConfigError | None]":
