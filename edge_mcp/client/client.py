@@ -12,13 +12,13 @@ import msgspec
 
 import edge_mcp
 from edge_mcp.client.messages import KEEPALIVE, Contents, KeepAlive, ListedTool, NoteParams, Opened, Read, ToolList
-from edge_mcp.errors import CallError, ConnectionClosed
+from edge_mcp.errors import ArgumentError, CallError, ConnectionClosed
 from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.codec import Codec, codec_of
 from edge_mcp.protocol.jsonrpc import ErrorObject, Malformed, RequestId
 from edge_mcp.protocol.messages import ProgressParams, ToolResult
 from edge_mcp.protocol.versions import LEGACY, MODERN
-from edge_mcp.transports.base import Connection, Oversized
+from edge_mcp.transports.base import MAX_MESSAGE, Connection, Oversized
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ OPEN_S = 60.0
 TOO_LARGE = 1009
 """How a WebSocket is closed for a message that is larger than allowed (RFC 6455, 7.4.1)."""
 _LAST_WORD_S = 1.0
+_PAGE = 32 * 1024  # what a page of a list counts besides its bytes, so that empty ones have an end too
 _INFO = {"name": "edge-mcp", "version": edge_mcp.__version__}
 _MODERN_META = {
     "io.modelcontextprotocol/protocolVersion": MODERN[-1],
@@ -110,16 +111,20 @@ class Client:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def list_tools(self) -> list[ListedTool]:
-        """All tools of the server. Raises: CallError, ConnectionClosed."""
+        """All tools of the server. Raises: CallError, also where the list has no end; ConnectionClosed."""
         tools: list[ListedTool] = []
         cursor: str | None = None
-        while True:
+        size = 0
+        while size <= MAX_MESSAGE:
             params = {} if cursor is None else {"cursor": cursor}
-            page = await self.request("tools/list", params, ToolList)
+            raw = await self.request("tools/list", params, msgspec.Raw)
+            page = self._decoded("tools/list", raw, ToolList)
             tools += page.tools
             cursor = page.nextCursor
             if not cursor:
                 return tools
+            size += len(bytes(raw)) + _PAGE
+        raise CallError(f"the server's tools are too many: their list has more than {MAX_MESSAGE} bytes")
 
     async def call_tool(
         self,
@@ -143,6 +148,7 @@ class Client:
 
     async def listen(self, wanted: Collection[str], note: Note) -> None:
         """Be told of changes until this is cancelled; see Note. Raises: CallError, ConnectionClosed."""
+        note = _only(wanted, note)
         uris = [word for word in wanted if word not in LISTS]
         if self.version in MODERN:
             asks = {LISTS[word]: True for word in wanted if word in LISTS}
@@ -190,7 +196,7 @@ class Client:
     ) -> T:
         """What the server answers to a request. `note` gets what is told on it as a subscription.
 
-        Raises: CallError, ConnectionClosed.
+        Raises: CallError, ConnectionClosed; ArgumentError for what cannot be sent.
         """
         if self._ended:
             raise NotSent(self._ended)
@@ -206,7 +212,7 @@ class Client:
                     about["progressToken"] = request_id
                 if note is not None:
                     self._notes[request_id] = note
-                frame = self.codec.call(request_id, method, {**params, "_meta": about} if about else params)
+                frame = self._encoded(request_id, method, {**params, "_meta": about} if about else params)
                 self._pending[request_id], self._sizes[request_id] = answer, len(frame)
                 await self._send(frame)
                 del frame
@@ -218,6 +224,17 @@ class Client:
         finally:
             for table in (self._pending, self._sizes, self._progress, self._notes):
                 table.pop(request_id, None)
+        return self._decoded(method, raw, kind)
+
+    def _encoded(self, request_id: RequestId, method: str, params: dict[str, Any]) -> bytes:
+        """Raises: ArgumentError."""
+        try:
+            return self.codec.call(request_id, method, params)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ArgumentError(f"the arguments cannot be written as {self.codec.title}: {error}") from error
+
+    def _decoded(self, method: str, raw: msgspec.Raw, kind: type[T]) -> T:
+        """Raises: CallError."""
         try:
             return self.codec.decode(raw, kind)
         except jsonrpc.UNDECODABLE as error:
@@ -323,6 +340,20 @@ class Client:
         for waiting in self._pending.values():
             if not waiting.done():
                 waiting.set_exception(ConnectionClosed(self._ended))
+
+
+def _only(wanted: Collection[str], note: Note) -> Note:
+    """`note` for what was asked for, and nothing else that a server may say; a part of a resource counts as the resource."""
+
+    def told(word: str) -> None:
+        if word and word not in wanted:
+            whole = (uri for uri in wanted if uri not in LISTS and word.startswith(uri.rstrip("/") + "/"))
+            word = next(whole, "")
+            if not word:
+                return
+        note(word)
+
+    return told
 
 
 def _error(raw: msgspec.Raw, codec: Codec) -> ErrorObject:

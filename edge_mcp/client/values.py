@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from edge_mcp.errors import ArgumentError, CallError
 
 if TYPE_CHECKING:
@@ -42,8 +44,27 @@ async def _sendable(name: str, value: Any) -> Any:
             return _tensor(name, value)
         case _ if numpy is not None and isinstance(value, numpy.generic):
             return value.item()
+        case list() | tuple() | dict() if numpy is not None:
+            return _plain(name, value)
         case _:
             return value
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A list or an object, in which there may be numpy's values. Raises: ArgumentError."""
+    numpy = sys.modules["numpy"]
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, numpy.ndarray):
+            return _tensor(name, part)
+        if isinstance(part, numpy.generic):
+            return part.item()
+        raise TypeError(f"objects of type {type(part).__name__} cannot be sent")
+
+    try:
+        return msgspec.to_builtins(value, builtin_types=(bytes, bytearray, memoryview), enc_hook=plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"argument {name}: {error}") from error
 
 
 def _tensor(name: str, array: "NDArray[Any]") -> dict[str, Any]:
@@ -77,8 +98,8 @@ def _is_tensor(value: Any) -> bool:
 
 def _array(numpy: Any, name: str, tensor: Mapping[str, Any]) -> "NDArray[Any]":
     data, shape = tensor["data"], tensor["shape"]
-    dtype = numpy.dtype(_NUMPY.get(tensor["dtype"], "object"))
     try:
+        dtype = numpy.dtype(_NUMPY.get(tensor["dtype"], "object"))
         if isinstance(data, str):
             data = binary(data)
         if isinstance(data, bytes):
@@ -88,7 +109,7 @@ def _array(numpy: Any, name: str, tensor: Mapping[str, Any]) -> "NDArray[Any]":
             array = numpy.array(data, dtype)  # null, which stands for what is no finite number, becomes NaN
         shaped: NDArray[Any] = array.reshape(shape)
         return shaped
-    except (ValueError, TypeError, binascii.Error) as error:
+    except (ValueError, TypeError, OverflowError, binascii.Error) as error:
         raise CallError(f"the output {name} is not the tensor that it says: {error}") from error
 
 

@@ -7,6 +7,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from types import SimpleNamespace
 
 from aiohttp import (
     ClientConnectorError,
@@ -15,6 +16,8 @@ from aiohttp import (
     ClientWebSocketResponse,
     ClientWSTimeout,
     InvalidURL,
+    TraceConfig,
+    TraceRequestRedirectParams,
     WSMsgType,
     WSServerHandshakeError,
 )
@@ -26,6 +29,7 @@ SUBPROTOCOLS = {"json": "mcp", "msgpack": "mcp.msgpack"}
 """By the names of protocol.codec."""
 CONNECT_S = 10.0
 CLOSE_S = 2.0
+"""How long the other side has to say that it has closed, and to take what was sent before."""
 _HINT = "An edge-mcp server is at ws://HOST:PORT/mcp"
 _TCP_INFO = struct.Struct("=52xI64xQ")  # of the kernel's struct: tcpi_last_data_recv in ms, tcpi_bytes_acked
 _START = "Check the address, or start a server there with edge-mcp serve"
@@ -44,6 +48,7 @@ class WebSocketServer:
         self._type = WSMsgType.TEXT if encoding == "json" else WSMsgType.BINARY
         self._session = session
         self._socket = socket
+        self._writing: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(
@@ -58,7 +63,7 @@ class WebSocketServer:
         who signed it. Of `encodings` (names of protocol.codec, best first) the server chooses. Raises: ConfigError."""
         if not url.startswith(("ws://", "wss://")):
             raise ConfigError(f"{url!r} is not the address of a WebSocket", _HINT)
-        session = ClientSession()
+        session = ClientSession(trace_configs=[_staying()])
         try:
             async with asyncio.timeout(CONNECT_S):
                 socket: ClientWebSocketResponse[bool] = await session.ws_connect(
@@ -99,8 +104,17 @@ class WebSocketServer:
 
     async def send(self, frame: bytes, about: int | str | None = None, last: bool = False) -> None:
         """See Connection."""
+        # All that wait until aiohttp has room wait for one future, and to cancel one of them would cancel all. So what was
+        # begun is written to its end, whoever waits for it; that the next waits for this bounds what is held.
+        while self._writing is not None and not self._writing.done():
+            await asyncio.wait([self._writing])
+        self._writing = writing = asyncio.create_task(self._socket.send_frame(frame, self._type))
+        writing.add_done_callback(_noticed)
+        await asyncio.wait([writing])
+        if writing.cancelled():
+            raise ConnectionClosed("the WebSocket is closed")
         try:
-            await self._socket.send_frame(frame, self._type)
+            writing.result()
         except (ClientError, ConnectionError, RuntimeError) as error:  # RuntimeError: aiohttp's word for a closing socket
             raise ConnectionClosed("the WebSocket is closed") from error
 
@@ -133,9 +147,39 @@ class WebSocketServer:
             self._socket.get_extra_info("socket").shutdown(sockets.SHUT_RDWR)
 
     async def close(self, reason: str = "") -> None:
-        """See Connection."""
-        await self._socket.close(message=reason.encode()[:123])
-        await self._session.close()
+        """See Connection. One that goes on sending, or does not read, is not waited for."""
+        raw = self._socket.get_extra_info("socket")
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._socket.close(message=reason.encode()[:123])
+                    raw = None
+        finally:
+            if raw is not None:
+                with suppress(OSError):
+                    raw.shutdown(sockets.SHUT_RDWR)
+            if self._writing is not None:
+                self._writing.cancel()
+            await self._session.close()
+
+
+def _noticed(writing: "asyncio.Task[None]") -> None:
+    """Its outcome is of interest only to who still waits for it."""
+    if not writing.cancelled():
+        writing.exception()
+
+
+def _staying() -> TraceConfig:
+    """Follows nobody to another address: the one that was named is meant, and no other is to be asked for anything."""
+
+    async def refuse(session: ClientSession, context: SimpleNamespace, params: TraceRequestRedirectParams) -> None:
+        raise WSServerHandshakeError(
+            params.response.request_info, (), status=params.response.status, message="it names another address"
+        )
+
+    tracing = TraceConfig()
+    tracing.on_request_redirect.append(refuse)
+    return tracing
 
 
 def _explained(error: BaseException, url: str) -> BaseException:

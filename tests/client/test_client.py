@@ -12,7 +12,8 @@ import pytest
 from edge_mcp.client import client as client_module
 from edge_mcp.client.client import Client
 from edge_mcp.context import Context
-from edge_mcp.errors import CallError, ConnectionClosed
+from edge_mcp.errors import ArgumentError, CallError, ConnectionClosed
+from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.codec import Arguments
 from edge_mcp.protocol.messages import Implementation, ToolAnnotations, ToolDefinition, ToolResult
 from edge_mcp.server import Server
@@ -289,6 +290,59 @@ async def test_an_answer_that_is_no_tool_result_is_an_error() -> None:
             await client.call_tool("t", {})
         with pytest.raises(CallError, match="answer to tools/list is not what MCP says"):
             await client.list_tools()
+
+
+async def test_a_list_without_an_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_MESSAGE", 200_000)
+    empty = {"result": {"tools": [], "nextCursor": "more"}}
+    server = Scripted(server__discover=DISCOVERED, tools__list=empty)
+    async with serving(server.serve) as connection, Client(connection) as client:
+        with pytest.raises(CallError, match="tools are too many: their list has more than 200000 bytes"):
+            await client.list_tools()
+    assert server.methods().count("tools/list") < 10
+
+
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize("value", [object(), "\ud800", CYCLE], ids=["object", "half a character", "cycle"])
+async def test_what_cannot_be_written_is_refused_and_the_connection_stays(value: Any) -> None:
+    async with edge() as client:
+        with pytest.raises(ArgumentError, match="the arguments cannot be written as JSON"):
+            await client.call_tool("echo", {"a": value})
+        assert (await client.call_tool("echo", {"a": 1})).structuredContent == {"a": 1}
+
+
+async def test_only_what_was_asked_for_is_told() -> None:
+    """A server may say more, without an end; and an older one says everything to everybody."""
+    said = [("prompts/list_changed", ""), *(("resources/updated", uri) for uri in ("a://bc", "x", "a://b/part", "a://b"))]
+
+    async def serve(connection: Connection) -> None:
+        async for frame in connection:
+            assert not isinstance(frame, Oversized)
+            message = json.loads(frame)
+            if message["method"] == "server/discover":
+                await connection.send(json.dumps({"jsonrpc": "2.0", "id": message["id"], **DISCOVERED}).encode())
+            elif message["method"] == "subscriptions/listen":
+                about = {"_meta": {"io.modelcontextprotocol/subscriptionId": message["id"]}}
+                for name, uri in said:
+                    await connection.send(jsonrpc.notification(f"notifications/{name}", {"uri": uri, **about}))
+
+    heard: list[str] = []
+    come = asyncio.Event()
+
+    def note(word: str) -> None:
+        heard.append(word)
+        if len(heard) == 2:
+            come.set()
+
+    async with serving(serve) as connection, Client(connection) as client:
+        listening = asyncio.create_task(client.listen(["tools", "a://b"], note))
+        await come.wait()
+        listening.cancel()
+        await asyncio.wait([listening])
+    assert heard == ["a://b", "a://b"]
 
 
 async def test_a_peer_that_answers_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

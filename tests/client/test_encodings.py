@@ -12,6 +12,7 @@ import pytest
 
 from edge_mcp.client import connect
 from edge_mcp.client.device import ENCODINGS
+from edge_mcp.client.values import arrays, sendable
 from edge_mcp.errors import ArgumentError, CallError, ConfigError
 from tests.onnx_files import identity
 from tests.processes import ROOT, SHIPPED, Served, serving
@@ -90,6 +91,34 @@ async def test_what_is_no_tensor_is_told(served: Served) -> None:
         answer = await device.call("detect_language", text=np.str_("Wo ist der Bahnhof?"))
         with pytest.raises(CallError, match="the answer has no tensors"):
             _ = answer.arrays
+
+
+async def test_numpys_values_may_be_anywhere_in_an_argument() -> None:
+    sent = await sendable(
+        {"box": [np.float32(0.5), 1, b"x"], "more": {"a": (np.int8(3), np.zeros((1, 2), np.uint8))}, "plain": [1]}
+    )
+    tensor = {"dtype": "UINT8", "shape": [1, 2], "data": b"\0\0"}
+    assert sent == {"box": [0.5, 1, b"x"], "more": {"a": (3, tensor)}, "plain": [1]}
+    with pytest.raises(ArgumentError, match="argument box: objects of type object cannot be sent"):
+        await sendable({"box": [object()]})
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"dtype": [1], "shape": [1], "data": [1]},
+        {"dtype": "UINT8", "shape": [1], "data": [300]},
+        {"dtype": "INT64", "shape": [1], "data": [2**70]},
+        {"dtype": "FP32", "shape": [2**70], "data": [1.0]},
+        {"dtype": "FP32", "shape": {"a": 1}, "data": {"b": 2}},
+        {"dtype": "FP32", "shape": [2], "data": b"123"},
+        {"dtype": "BYTES", "shape": [1], "data": b"123"},
+        {"dtype": "FP32", "shape": [1], "data": "no base64"},
+    ],
+)
+def test_a_tensor_that_is_none_is_an_error(tensor: dict[str, Any]) -> None:
+    with pytest.raises(CallError, match="the output x is not the tensor that it says"):
+        arrays({"outputs": {"x": tensor}})
 
 
 async def test_without_numpy_imported_there_are_no_arrays() -> None:

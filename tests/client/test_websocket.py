@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed as SocketClosed
+from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from edge_mcp.client import websocket as websocket_module
@@ -23,11 +24,11 @@ MCP = [Subprotocol("mcp")]
 
 @asynccontextmanager
 async def answering(
-    handle: Callable[[ServerConnection], Awaitable[None]], subprotocols: list[Subprotocol] | None = MCP
+    handle: Callable[[ServerConnection], Awaitable[None]], subprotocols: list[Subprotocol] | None = MCP, **more: Any
 ) -> AsyncIterator[str]:
     """A WebSocket server that is not edge-mcp's, by its URL."""
     options: dict[str, Any] = {"subprotocols": subprotocols, "compression": None, "max_size": None, "close_timeout": 0.5}
-    async with serve(handle, "127.0.0.1", 0, **options) as server:
+    async with serve(handle, "127.0.0.1", 0, **options, **more) as server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
 
 
@@ -170,6 +171,75 @@ async def test_a_connection_that_breaks_is_an_error() -> None:
     async with answering(handle) as url:
         with pytest.raises(ConnectionClosed, match=r"closed the connection|connection broke"):
             await Client(await WebSocketServer.connect(url)).__aenter__()
+
+
+async def test_a_message_that_is_given_up_while_it_is_sent_takes_no_other_along() -> None:
+    """And those that were not begun yet are not held for a server that does not read."""
+    reads = asyncio.Event()
+    got: list[int] = []
+
+    async def handle(socket: ServerConnection) -> None:
+        socket.transport.pause_reading()
+        await reads.wait()
+        socket.transport.resume_reading()
+        async for message in socket:
+            got.append(len(message))
+            if len(got) == 2:
+                return
+
+    async with answering(handle) as url:
+        connection = await WebSocketServer.connect(url)
+        large = b'"%s"' % (b"x" * 30_000_000)  # more than any buffer on the way
+        begun, *later = [asyncio.create_task(connection.send(large)) for _ in range(4)]
+        await asyncio.sleep(0)
+        last = asyncio.create_task(connection.send(large[-200_000:]))
+        await asyncio.sleep(0)
+        for one in (begun, *later):
+            one.cancel()
+        await asyncio.wait([begun, *later])
+        assert not last.done()
+        reads.set()
+        await last
+        assert [frame async for frame in connection] == []
+        await connection.close()
+    assert got == [len(large), 200_000]
+
+
+@pytest.mark.parametrize("manner", ["floods", "is deaf"])
+async def test_a_server_that_does_not_let_go_is_left(manner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket_module, "CLOSE_S", 0.2)
+
+    async def handle(socket: ServerConnection) -> None:
+        socket.transport.pause_reading()
+        while manner == "floods":
+            await socket.send("x" * 10_000)
+        await socket.wait_closed()
+
+    async with answering(handle) as url:
+        connection = await WebSocketServer.connect(url)
+        reading = asyncio.create_task(anext(aiter(connection), None))
+        sending = asyncio.create_task(connection.send(b"x" * 30_000_000))
+        if manner == "floods":
+            await reading
+        await asyncio.wait_for(connection.close(), 30)
+        with pytest.raises(ConnectionClosed):
+            await sending
+        await asyncio.wait([reading])
+
+
+async def test_a_server_that_names_another_address_is_not_followed() -> None:
+    asked: list[str] = []
+
+    def redirect(socket: ServerConnection, request: Request) -> Response:
+        asked.append(request.path)
+        response = socket.respond(302, "")
+        response.headers["Location"] = f"http://{request.headers['Host']}/other"
+        return response
+
+    async with answering(lambda socket: socket.wait_closed(), process_request=redirect) as url:
+        with pytest.raises(ConfigError, match="answers, but not as an MCP server: 302 it names another address"):
+            await WebSocketServer.connect(url)
+    assert asked == ["/mcp"]
 
 
 async def test_a_binary_message_ends_the_conversation_and_says_so() -> None:
