@@ -160,6 +160,8 @@ class Link:
 
     def drop(self, why: str) -> None:
         """The device is known to be gone: end the connection without it."""
+        if self._client is not None:
+            self.lost(self._client, why)
         if isinstance(self._connection, Alive):
             self._connection.abandon(why)
 

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from edge_mcp.errors import ConfigError
@@ -14,6 +14,8 @@ from edge_mcp.gateway.upstream import Dialling, Target, Upstream, to_target
 logger = logging.getLogger(__name__)
 
 MAX_DEVICES = 64
+MAX_ADDRESSES = 8
+"""Of one device that are tried, those included at which somebody else says that he is it."""
 FORGET_S = 300.0
 """A found device that is not advertised any more and does not answer is forgotten after so long."""
 
@@ -41,13 +43,17 @@ class Found(Protocol):
         ...
 
     @property
-    def url(self) -> str:
-        """Its best address."""
+    def addresses(self) -> tuple[str, ...]:
+        """The best one first."""
         ...
 
     @property
     def advert(self) -> Advertised:
         """What it says of itself."""
+        ...
+
+    def at(self, address: str) -> "Found":
+        """The same, with this address as the best one."""
         ...
 
 
@@ -62,8 +68,13 @@ class Browser(Protocol):
         ...
 
 
-Admit = Callable[[Found], Target]
-"""Where to connect to a device that was found, and what it has to prove. Raises: ConfigError for one that is not known."""
+Admit = Callable[[Any], Target]
+"""Where to connect to a device that was found, at its best address, and what it has to prove; see client/resolve.py. Raises:
+ConfigError for one that is not let in."""
+
+
+def _nobody(found: Found) -> Target:
+    raise ConfigError(f"{found.name} is not known here")
 
 
 class Fleet:
@@ -77,7 +88,7 @@ class Fleet:
         self,
         named: Iterable[Target] = (),
         browser: Browser | None = None,
-        admit: Admit | None = None,
+        admit: Admit = _nobody,
         dial: Dialling = to_target,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -111,38 +122,36 @@ class Fleet:
     def look(self) -> None:
         """What the browser has found may be another now."""
         here = self._admitted()
+        gone, self._found = self._found - here.keys(), set(here)
         for id_, (targets, load) in here.items():
             if id_ in self.upstreams:
                 self.upstreams[id_].announce(targets, load)
-            elif self._room():
+            elif self._room(targets[0]):
                 self._add(targets[0], load)
                 self.upstreams[id_].announce(targets, load)
             else:
                 self.shut[targets[0].name] = f"there are {MAX_DEVICES} devices already"
-        for id_ in self._found - here.keys():
+        for id_ in gone:
             if id_ in self.upstreams:
                 self.upstreams[id_].doubt()
-        self._found = set(here)
         for upstream in self._strays():
             if self._clock() - upstream.away_since > FORGET_S:
                 self._remove(upstream)
 
     def _admitted(self) -> dict[str, tuple[list[Target], int]]:
         """Those that were found and are let in, by id: the addresses of all that say they are it."""
-        known = {urlsplit(target.url).netloc for target in self._named}
-        ids = {target.id for target in self._named if target.id}
+        named = {urlsplit(target.url).netloc for target in self._named} | {target.id for target in self._named if target.id}
         here: dict[str, tuple[list[Target], int]] = {}
         self.shut = {}
         for found in self._browser.found.values() if self._browser is not None else ():
-            if urlsplit(found.url).netloc in known or found.id in ids or self._admit is None:
-                continue
             try:
-                target = self._admit(found)
+                targets = [self._admit(found.at(address)) for address in found.addresses[:MAX_ADDRESSES]]
             except ConfigError as error:
                 self.shut[found.name] = str(error)
                 continue
-            here.setdefault(target.id, ([], found.advert.load))[0].append(target)
-        return here
+            if not any(target.id in named or urlsplit(target.url).netloc in named for target in targets):
+                here.setdefault(found.id, ([], found.advert.load))[0].extend(targets)
+        return {id_: (targets[:MAX_ADDRESSES], load) for id_, (targets, load) in here.items() if targets}
 
     def _strays(self) -> list[Upstream]:
         """Those that are neither named nor advertised any more, nor connected; the one longest away first."""
@@ -150,9 +159,15 @@ class Fleet:
         strays = [up for id_, up in self.upstreams.items() if id_ not in self._found | named and up.state != "up"]
         return sorted(strays, key=lambda upstream: upstream.away_since)
 
-    def _room(self) -> bool:
-        if len(self.upstreams) >= MAX_DEVICES and (strays := self._strays()):
-            self._remove(strays[0])
+    def _room(self, target: Target) -> bool:
+        """Whether there is room for one more; made by who is gone, and for a known device by one that proved nothing yet."""
+        if len(self.upstreams) >= MAX_DEVICES:
+            leaving = self._strays()
+            if target.fingerprint or target.token:
+                others = self.upstreams.values()
+                leaving += [up for up in others if up.state != "up" and not up.target.fingerprint and not up.target.token]
+            if leaving:
+                self._remove(leaving[0])
         return len(self.upstreams) < MAX_DEVICES
 
     def _add(self, target: Target, load: int | None) -> None:

@@ -148,7 +148,8 @@ class Upstream:
 
         Raises: NotSent when the device has not heard of it; CallError, ConnectionClosed.
         """
-        return await self._link(encoding).ask_once(request, PATIENCE_S)
+        patience_s = PATIENCE_S if self.state == "up" and encoding != "json" else 0.0  # the other one is made when it is needed
+        return await self._link(encoding).ask_once(request, patience_s)
 
     # What is heard of the device elsewhere
 
@@ -190,9 +191,9 @@ class Upstream:
     async def _connect(self, encodings: Sequence[str]) -> Connection:
         """Raises: ConfigError."""
         if self.state == "refused":
-            self._hurried.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), REFUSED_S)
+        self._hurried.clear()
         try:
             return await self._dialling(self.target, encodings)()
         except ConfigError as error:
@@ -226,6 +227,8 @@ class Upstream:
             self.version = client.version
             for word in LISTS:
                 await self._list(client, word)
+            if not self._advertised:
+                await self._changed(client, LOAD)
             self._is("up", "")
             await self._listen(client)
         except ConnectionClosed:
@@ -266,7 +269,7 @@ class Upstream:
         try:
             if word in LISTS:
                 await self._list(client, word)
-            elif word == LOAD and not self._advertised:
+            elif not self._advertised:
                 told = msgspec.json.decode((await client.read(LOAD)).text, type=_Load)
                 self._loaded(_STATES.index(told.state))
         except (CallError, msgspec.DecodeError, ValueError) as error:
@@ -299,8 +302,9 @@ class Upstream:
             self.away_since = self._clock()
         if (state, why) != (self.state, self.why):
             logger.info("%s is %s%s", self.name, state, f": {why}" if why else "")
-            self.state, self.why = state, why
-            self._tell("state")
+            self.state, was, self.why = state, self.state, why
+            if state != was:
+                self._tell("state")
 
     def _tell(self, word: str) -> None:
         for tell in list(self.changed):

@@ -99,4 +99,28 @@ async def fail() -> None:
     raise ValueError("as you wish")
 
 
+@server.tool()
+async def learn(name: str) -> None:
+    """Adds a tool."""
+    server.tool(name)(lambda: name)
+
+
+@server.resource("note://one")
+async def one() -> str:
+    """A note."""
+    return NAME
+
+
+@server.resource("note://{number}/text")
+async def numbered(number: str) -> str:
+    """A note of many."""
+    return number
+
+
+@server.prompt()
+async def greet() -> str:
+    """Says hello."""
+    return "hello"
+
+
 server.run(listen=f"127.0.0.1:{PORT}")
