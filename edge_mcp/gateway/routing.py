@@ -71,6 +71,7 @@ class Router:
             async with Progress(context) as progress:
                 stream = streamed(tool, arguments, context.peer.owner)
                 if stream is None:
+                    replicas = self._who_asked(_asking(context, tool), replicas)
                     return await _Call(self, replicas, tool, arguments, context, repeatable, progress).run()
                 key, arguments = stream
                 return await _Call(self, self.home(key, replicas), tool, arguments, context, False, progress, key).run()
@@ -88,12 +89,22 @@ class Router:
             raise AwayError(f"{home.name}, where this stream was, is away: {home.why}", hint)
         return (home,)
 
+    def _who_asked(self, asking: str, replicas: Sequence[Upstream]) -> Sequence[Upstream]:
+        """A call that comes again with answers goes to the device that asked, if that is there: another one would ask too."""
+        home, used = self._streams.pop(asking, (None, 0.0))
+        there = home in replicas and home is not None and home.state == "up" and self.clock() - used <= STREAM_S
+        return (home,) if there and home is not None else replicas
+
     def settle(self, stream: str, upstream: Upstream) -> None:
-        """A stream is at this device from now on."""
+        """A stream, or a call that has asked, is at this device from now on."""
         self._streams[stream] = (upstream, self.clock())
         self._streams.move_to_end(stream)
         if len(self._streams) > MAX_STREAMS:
             self._streams.popitem(last=False)
+
+
+def _asking(context: Context, tool: str) -> str:
+    return f"{context.peer.owner} is asked by {tool}"
 
 
 class _Call:
@@ -123,6 +134,7 @@ class _Call:
         self._not_before: dict[Upstream, float] = {}
         self._losses = 0
         self._asked = False
+        self._asking = _asking(context, tool)
         self._last: _Moved | None = None
 
     async def run(self) -> ToolResult:
@@ -176,7 +188,8 @@ class _Call:
 
     def _hopeless(self, wait_s: float) -> bool:
         """Whether nothing can be gained by waiting: every replica that is there has said its last word on this call."""
-        return wait_s == math.inf and all(self._not_before.get(replica) == math.inf for replica in self._replicas)
+        there = [self._not_before.get(replica) == math.inf for replica in self._replicas if replica.state == "up"]
+        return wait_s == math.inf and bool(there) and all(there)
 
     def _ready(self, now: float, *without: Upstream) -> Upstream | None:
         ready = [replica for replica in self._replicas if replica not in without and self._ready_in(replica, now) == 0.0]
@@ -252,6 +265,7 @@ class _Call:
         def asked() -> None:
             flight.learns = False  # people take their time
             self._asked = True
+            self._router.settle(self._asking, upstream)
 
         device.begin()
         circuit.begin()

@@ -2,11 +2,14 @@
 
 import asyncio
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from edge_mcp.context import Context, InputRequired, Question
 from edge_mcp.errors import AwayError, ProtocolError, UncertainError
 from edge_mcp.gateway.routing import Router
 from edge_mcp.protocol.jsonrpc import MISSING_CAPABILITY
@@ -150,6 +153,26 @@ async def test_what_a_device_asks_goes_to_the_host(tmp_path: Path) -> None:
             await Router().call(ups, "asks", arguments, host.context(), repeatable=False)
         assert caught.value.code == MISSING_CAPABILITY
         assert caught.value.data == {"requiredCapabilities": {"elicitation": {}}}
+
+
+async def test_a_host_that_answers_in_another_request_is_asked_by_one_device(tmp_path: Path) -> None:
+    async with replicas(tmp_path, "a", "b", "c") as devices, upstreams(*devices) as ups:
+        router, arguments, answers = Router(), given(), dict[str, dict[str, Any]]()
+
+        async def ask(questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:
+            if missing := {key: question for key, question in questions.items() if key not in answers}:
+                raise InputRequired(missing)
+            return {key: answers[key] for key in questions}
+
+        for _ in range(2):
+            context = Context(Peer("a host", principal="somebody"), {"elicitation": {}}, None, Host(), ask)
+            with pytest.raises(InputRequired) as required:
+                await router.call(ups, "asks", arguments, context, repeatable=False)
+            answers |= {key: {"action": "accept", "content": {"yes": True}} for key in required.value.questions}
+        result = await router.call(ups, "asks", arguments, context, repeatable=False)
+        assert len(answers) == 2
+        assert {key.split("/")[0] for key in answers} == {f"id-{said(result, arguments)['by']}"}
+        assert not any(up.seen.flights for up in ups)
 
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
