@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,9 @@ from edge_mcp.discovery.browse import Browser, Found
 from edge_mcp.errors import ConfigError
 
 EVERY_S = 5.0
-_AT_ONCE = 16
+_REACH_S = 1.5
+_SETTLE_S = 4.0
+_AT_ONCE = 32
 LOADS = ("NOMINAL", "WARM", "HOT", "CRITICAL")
 
 
@@ -83,6 +86,7 @@ class Survey:
         self._changed = changed
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._news = asyncio.Event()
 
     async def __aenter__(self) -> "Survey":
         self._browser.changed.append(self.look)
@@ -96,9 +100,12 @@ class Survey:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def settle(self) -> None:
-        """Until each of those that are seen was connected to once, or did not answer."""
-        while waited := [task for key, task in self._tasks.items() if not (self.seen[key].rtt_ms or self.seen[key].away)]:
-            await asyncio.wait(waited, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+        """Until each of those that are seen was connected to once, or did not answer; in a flood of them not for all."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                while any(not (seen.rtt_ms or seen.away) for seen in self.seen.values()):
+                    self._news.clear()
+                    await self._news.wait()
 
     def look(self) -> None:
         """What the browser has found may be another now."""
@@ -115,6 +122,10 @@ class Survey:
                 seen = replace(before, label=label, found=device, known=seen.known)
             self.seen[key] = seen
         self.seen = {key: self.seen[key] for key in found}
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
         self._changed()
 
     def _judged(self, seen: Seen) -> Seen:
@@ -128,19 +139,20 @@ class Survey:
 
     async def _watch(self, key: tuple[str, str]) -> None:
         while True:
-            async with self._room:
+            # Whoever else is advertised, those that are known do not wait for them.
+            async with nullcontext() if self.seen[key].known else self._room:
                 tried = self.seen[key].found
                 probed = await self._probed(self.seen[key])
             now = self.seen[key]
             if now.found.addresses != tried.addresses or now.found.port != tried.port:
                 continue
             self.seen[key] = replace(probed, label=now.label, found=now.found, known=now.known)
-            self._changed()
+            self._tell()
             await asyncio.sleep(EVERY_S)
 
     async def _probed(self, seen: Seen) -> Seen:
         """Connected to, without a word; with TLS also the certificate that it shows."""
-        address, took_s = await reach(seen.found)
+        address, took_s = await reach(seen.found, _REACH_S)
         if not address:
             return replace(seen, away=True, rtt_ms=0.0)
         seen = replace(self._judged(replace(seen, refused="")), away=False, rtt_ms=took_s * 1000)

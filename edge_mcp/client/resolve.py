@@ -138,11 +138,11 @@ async def among(browser: Looking, name: str, known: KnownDevices, patience_s: fl
                 deadline = time.monotonic() + TWINS_S  # once: it only ever comes nearer
             left_s = deadline - time.monotonic()
             changed.clear()
+            if left_s <= 0:
+                break
             with suppress(TimeoutError):
-                if left_s > 0:
-                    await asyncio.wait_for(changed.wait(), left_s)
-                    continue
-            break
+                async with asyncio.timeout(left_s):
+                    await changed.wait()
     finally:
         browser.changed.remove(changed.set)
     if len(fitting) == 1:

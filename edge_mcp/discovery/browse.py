@@ -10,7 +10,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from types import TracebackType
@@ -18,17 +18,17 @@ from typing import Self
 
 from zeroconf import (
     Error,
-    InterfaceChoice,
-    IPVersion,
     RecordUpdate,
     ServiceInfo,
     ServiceStateChange,
     Zeroconf,
     current_time_millis,
 )
-from zeroconf._dns import DNSAddress, DNSPointer, DNSRecord, DNSService, DNSText
+from zeroconf._dns import DNSAddress, DNSPointer, DNSQuestion, DNSRecord, DNSService, DNSText
+from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from edge_mcp.discovery import interfaces
 from edge_mcp.discovery.advert import SERVICE, Advert, advert_of
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ _SWEEP_S = 10.0
 _SILENT_MS = 30_000  # asked for in vain for so long, a device is gone
 _RETRY_S = 5.0
 _QUERY_EVERY = 6  # sweeps: who was not heard when it came is found then
-_CLASS_IN, _A, _PTR, _TXT, _AAAA, _SRV = 1, 1, 12, 16, 28, 33
+_QUERY, _CLASS_IN, _A, _TXT, _AAAA, _SRV, _ANY = 0, 1, 1, 16, 28, 33, 255
 
 Prefer = Callable[[str], bool]
 
@@ -79,16 +79,17 @@ class Browser:
     """Within an `async with`, the devices in the network.
 
     `found` has them by name and id: two devices with one name are two. `changed` are called when it is another one. Names that
-    `prefer` says yes to have a place whatever else is advertised. `interfaces`: their addresses, by default all. A network
-    that is not there is no error: `problem` says so, and it is tried again.
+    `prefer` says yes to have a place whatever else is advertised. `named`: the interfaces to look at, by default all that carry
+    a network. One that is not there is no error: `problem` says so, and it is tried again.
     """
 
-    def __init__(self, prefer: Prefer = lambda name: False, interfaces: Iterable[str] = ()) -> None:
+    def __init__(self, prefer: Prefer = lambda name: False, named: Iterable[str] = ()) -> None:
         self.found: dict[tuple[str, str], Found] = {}
         self.changed: list[Callable[[], None]] = []
         self.problem = ""
         self._prefer = prefer
-        self._interfaces = list(interfaces)
+        self._interfaces = list(named)
+        self._addresses: list[str] = []
         self._names: dict[str, float] = {}  # lower case -> when it was last heard, in the library's milliseconds
         self._zeroconf: AsyncZeroconf | None = None
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -107,31 +108,54 @@ class Browser:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._zeroconf is not None:
-            await self._zeroconf.async_close()
-            self._zeroconf = None
+        await self._stop()
 
     def _start(self) -> None:
         if not logger.isEnabledFor(logging.DEBUG):
             logging.getLogger("zeroconf").setLevel(logging.CRITICAL)  # an interface that takes nothing is no news
         try:
-            self._zeroconf = AsyncZeroconf(self._interfaces or InterfaceChoice.All, ip_version=IPVersion.All)
+            self._addresses = self._own()
+            if not self._addresses:
+                raise OSError("it has no address")
+            self._zeroconf = AsyncZeroconf(self._addresses)
             self._listener = _Listener(self, self._zeroconf.zeroconf)
             self.problem = ""
-        except (OSError, Error) as error:
-            self.problem = f"no network to look for devices in: {error}"
+        except (OSError, Error, RuntimeError) as error:
+            self.problem = f"this machine is in no network: {error}"
             logger.debug("%s", self.problem)
 
+    async def _stop(self) -> None:
+        zeroconf, self._zeroconf = self._zeroconf, None
+        if zeroconf is not None:
+            with suppress(OSError, Error, RuntimeError):
+                await zeroconf.async_close()
+
+    def _own(self) -> list[str]:
+        """This machine's addresses in the network. Raises: OSError."""
+        return [
+            address for one in interfaces.of_the_network(interfaces.interfaces(), self._interfaces) for address in one.addresses
+        ]
+
     async def _run(self) -> None:
-        """Look again at what was not heard of for long, and at the interfaces that there are."""
+        """Follow this machine's own addresses, and look again at what was not heard of for long."""
+        moved = asyncio.Event()
+        with suppress(OSError), closing(interfaces.Changes(moved.set)):
+            await self._look_on(moved)
+        await self._look_on(moved)  # where the kernel does not tell of changes
+
+    async def _look_on(self, moved: asyncio.Event) -> None:
         for sweep in count(1):
-            await asyncio.sleep(_RETRY_S if self._zeroconf is None else _SWEEP_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_S if self._zeroconf is None else _SWEEP_S):
+                    await moved.wait()
+            moved.clear()
+            with suppress(OSError):
+                if self._own() != self._addresses:
+                    await self._stop()
             if self._zeroconf is None:
                 self._start()
                 continue
             self._sweep(self._zeroconf.zeroconf)
-            with suppress(OSError, Error):
-                await self._zeroconf.zeroconf.async_update_interfaces()
             if not sweep % _QUERY_EVERY:
                 self._listener.query_scheduler.async_send_ready_queries(False, current_time_millis(), {SERVICE})
 
@@ -167,6 +191,11 @@ class Browser:
             self._ask(full)
         # Another device of that name may say that it alone has it: who was there before stays, until it is gone.
         news = {key: found for key, found in here.items() if self.found.get(key) != found and self._fits(found)}
+        if news and not self._has(name):
+            # Who has the same name says nothing when he hears that another one has told it (RFC 6762, 7.4).
+            out = DNSOutgoing(_QUERY)
+            out.add_question(DNSQuestion(full, _ANY, _CLASS_IN))
+            self._zeroconf.zeroconf.async_send(out)
         self.found.update(news)
         if news:
             self._tell()

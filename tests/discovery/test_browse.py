@@ -1,11 +1,14 @@
 """What is found in a real network segment, whoever says what there."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,7 @@ def lan() -> Iterator[Segment]:
 @contextmanager
 def serving_on(host: Host, home: Path, *words: str) -> Iterator[None]:
     """A real server on a host."""
-    process = edge_mcp_in(host, "serve", "--listen", "*:8765", *words, home=home)
+    process = edge_mcp_in(host, "serve", "--no-mdns", "--listen", "*:8765", *words, home=home)
     assert process.stderr is not None
     try:
         while "listening on" not in (line := process.stderr.readline()):
@@ -202,6 +205,70 @@ def test_a_token_goes_to_the_device_that_is_known_and_to_no_other(lan: Segment, 
             spoofer.kill()
             assert spoofer.stdout is not None
             assert spoofer.stdout.read() == "", "it heard something"
+
+
+def test_python_connects_by_name_and_a_pin_makes_a_device_known(lan: Segment, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    shown = tls.of("", "", tmp_path / "device/edge-mcp/tls").fingerprint
+    code = (
+        "import asyncio, sys\n"
+        "from edge_mcp.client import connect\n"
+        "async def main():\n"
+        "    async with connect('kitchen-3f2a', token=sys.argv[1], fingerprint=sys.argv[2]) as device:\n"
+        "        print((await device.call('device_status')).text)\n"
+        "asyncio.run(main())\n"
+    )
+    secure = service(2)
+    secure["txt"] = txt(sec="tls", auth="token", fp=shown.removeprefix("sha256:")[:32])
+    with (
+        serving_on(lan.hosts[1], tmp_path / "device", "--tls", "--token-file", str(token)),
+        Speaker(lan.hosts[1], secure),
+    ):
+        home = f"XDG_DATA_HOME={tmp_path / 'user'}"
+        for pin, status in ((shown, 0), ("0" * 64, 1), ("", 1)):
+            words = ("env", home, sys.executable, "-c", code, TOKEN, pin)
+            process = lan.hosts[0].start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            out, err = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == status, err
+            assert out.startswith("The device is ") == (status == 0)
+
+
+def test_a_device_without_a_token_is_remembered_by_its_id(lan: Segment, tmp_path: Path) -> None:
+    shown = tls.of("", "", tmp_path / "device/edge-mcp/tls").fingerprint.removeprefix("sha256:")
+    secure = service(2)
+    secure["txt"] = txt(sec="tls", fp=shown[:32])
+    with serving_on(lan.hosts[1], tmp_path / "device", "--tls", "--insecure"), Speaker(lan.hosts[1], secure):
+        home = tmp_path / "user"
+        status, _, err = ran(lan.hosts[0], "call", "device_status", "--on", "kitchen-3f2a", home=home)
+        assert status == 0
+        assert "kitchen-3f2a is new here: compare what the device shows" in err
+        assert KnownDevices(home / "edge-mcp/devices.json").all() == [Known(KITCHEN, "kitchen-3f2a", shown)]
+        status, out, err = ran(lan.hosts[0], "discover", "--forget", "kitchen-3f2a", home=home)
+        assert (status, out) == (0, f"kitchen-3f2a ({KITCHEN}) is forgotten: it is new again\n")
+
+
+def test_the_table_is_drawn_anew_in_a_terminal_without_what_a_name_would_command(lan: Segment, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (20, 70))
+    words = ("env", f"XDG_DATA_HOME={tmp_path}", sys.executable, "-m", "edge_mcp", "discover", "--watch")
+    with Speaker(lan.hosts[1], service(2)), Speaker(lan.hosts[2], {"flood": 30}):
+        process = lan.hosts[0].start(*words, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        seen = b""
+        while b"away" not in seen:
+            seen += os.read(ours, 4096)
+        process.terminate()
+        with suppress(OSError):  # so a terminal ends whose program is gone
+            while data := os.read(ours, 4096):
+                seen += data
+    os.close(ours)
+    assert process.wait(PATIENCE_S) == 143
+    assert seen.startswith(b"\x1b[?1049h")
+    assert seen.endswith(b"\x1b[?1049l")
+    assert b"kitchen-3f2a" in seen
+    assert b"\x1b[2J" not in seen
 
 
 def test_an_address_that_changes_is_followed(lan: Segment, tmp_path: Path) -> None:
