@@ -5,11 +5,12 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import edge_mcp
+from edge_mcp.advertising import Advertising, Offer
 from edge_mcp.changes import PROMPTS, RESOURCES, TOOLS, updated
 from edge_mcp.config import Config, cache_folder
 from edge_mcp.engine.engines import Engines
@@ -17,7 +18,7 @@ from edge_mcp.engine.keeper import Keeper
 from edge_mcp.engine.memory import DeviceMemory
 from edge_mcp.engine.room import Limits
 from edge_mcp.errors import ConfigError
-from edge_mcp.listeners import listeners
+from edge_mcp.listeners import Opened, listeners
 from edge_mcp.load.device import Change, DeviceLoad
 from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
@@ -104,6 +105,7 @@ class App:
         measured = Measurements()
         self._load = load or DeviceLoad(config.lane_count())
         self._measured = measured
+        self._advertising: Advertising | None = None
         self._batcher: Batcher | None = None
         self._repository = repository
         self._adapting: set[asyncio.Task[None]] = set()
@@ -173,8 +175,9 @@ class App:
                 "exit_idle_s is for a server that systemd starts for its socket: nobody else would start it again",
                 "Enable edge-mcp.socket, or take the setting away",
             )
+        self._advertising = advertising = Advertising(config, self._offer)
         chosen = listeners(
-            config,
+            replace(config, hosts=(*config.hosts, *advertising.hosts)),
             stdio,
             network,
             self.server,
@@ -184,7 +187,7 @@ class App:
             self._deflate,
             self._measured.links,
             sockets,
-            partial(manager.ready, greeting),
+            partial(self._ready, manager, greeting),
         )
         if greeting:
             say(greeting)
@@ -198,15 +201,30 @@ class App:
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
             manager.stopping()
+            await advertising.close()
             await self.server.drain(DRAIN_S)
             for task in done:
                 task.result()
         finally:
             for task in [*tasks, *background, stopped]:
                 task.cancel()
+            await advertising.close()
             await asyncio.gather(*tasks, *background, stopped, return_exceptions=True)
             await self._engine.close()
             self._load.close()
+
+    def _ready(self, manager: Manager, greeting: str, opened: Opened | None) -> None:
+        """Peers can connect."""
+        manager.ready(greeting)
+        if opened is not None and self._advertising is not None:
+            self._advertising.start(opened, self.server.changes)
+
+    async def _offer(self) -> Offer:
+        """What is advertised."""
+        tools = [tool.definition for tool in (await self._tools.tools()).values()]
+        entries = self._repository.store.entries if self._repository else ()
+        kinds = {str(part.input.__struct_config__.tag) for entry in entries for part in entry.manifest.parts}
+        return Offer(tools, tuple(kinds), self._load.governor.state.value)
 
     def _pace(self) -> Pace:
         """How often peers are asked whether they are there."""
@@ -267,6 +285,8 @@ class App:
     def _adapt(self, change: Change) -> None:
         """The device's state is another one: models stay for another time, and who listens is told."""
         self.server.changes.tell(updated(LOAD))
+        if self._advertising is not None:
+            self._advertising.changed()
         task = asyncio.ensure_future(self._engine.shrink(self._load.governor.budget.kept))
         self._adapting.add(task)
         task.add_done_callback(self._adapting.discard)

@@ -53,6 +53,12 @@ class Config:
     """PEM file with the key of `tls_certificate`."""
     hosts: tuple[str, ...] = ()
     """Names by which peers may call this machine, besides its own."""
+    name: str = ""
+    """What this device is called in the network; empty: its host name. Four digits of its own follow."""
+    mdns: bool = True
+    """Advertise this device in the network by mDNS, where it listens beyond this machine."""
+    mdns_interfaces: tuple[str, ...] = ()
+    """Names of the network interfaces for that; empty: all but loopback, tunnels, and networks of containers."""
     stateless: bool = False
     """Give clients of revisions until 2025-11-25 no sessions over HTTP."""
     old_sse: bool = False

@@ -5,7 +5,8 @@ import re
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from edge_mcp.config import Config, tls_folder
 from edge_mcp.errors import ConfigError
@@ -31,6 +32,16 @@ _ADAPTERS = {
 }
 
 
+class Opened(NamedTuple):
+    """What peers in the network can connect to: `host` as in the settings; `fingerprint` of the certificate, or nothing;
+    whether they have to show a `token`."""
+
+    host: str
+    port: int
+    fingerprint: str
+    token: bool
+
+
 def listeners(
     config: Config,
     stdio: bool,
@@ -42,11 +53,12 @@ def listeners(
     allowed: Callable[[], str] = lambda: "full",
     links: Links | None = None,
     sockets: Sequence[socket.socket] = (),
-    ready: Callable[[], None] = lambda: None,
+    ready: "Callable[[Opened | None], None]" = lambda opened: None,
 ) -> list[Listener]:
     """The listeners for `server`; `say` tells the user where they listen, `metrics` is what `/metrics` says, `pace` what load
     and power make of keep-alive, `allowed` what load makes of compression, `links` counts connections; `sockets` are those
-    of the network that listen already. `ready` is called once peers can connect.
+    of the network that listen already. `ready` is called once peers can connect, with what is open in
+    the network.
 
     Raises: ConfigError.
     """
@@ -58,7 +70,7 @@ def listeners(
     if network:
         chosen.append(_http(config, roots, server, say, metrics, pace, allowed, links or Links(), sockets, ready))
     else:
-        ready()
+        ready(None)
     return chosen
 
 
@@ -72,7 +84,7 @@ def _http(
     allowed: Callable[[], str],
     links: Links,
     sockets: Sequence[socket.socket],
-    ready: Callable[[], None],
+    ready: "Callable[[Opened | None], None]",
 ) -> Listener:
     host, port = config.address()
     token = _load("token")(config.token_file)
@@ -114,7 +126,7 @@ def _http(
 
     def up(url: str) -> None:
         say(f"listening on {url} and {url.replace('http', 'ws', 1)}{certificate}")
-        ready()
+        ready(Opened(host, urlsplit(url).port or port, identity.fingerprint if identity else "", bool(token)))
 
     listener: Listener = _load("http")(host, port, options, up, sockets)
     return listener

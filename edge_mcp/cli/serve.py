@@ -38,6 +38,9 @@ def parser() -> Parser:
     parser.add_argument("--tls-certificate", metavar="FILE", help="the certificate to show (default: one made at first use)")
     parser.add_argument("--tls-key", metavar="FILE", help="the key of that certificate")
     parser.add_argument("--host-name", metavar="NAME", action="append", help="a name that peers may call this machine by")
+    parser.add_argument("--name", metavar="NAME", help="what this device is called in the network (default: its host name)")
+    parser.add_argument("--no-mdns", dest="mdns", action="store_const", const=False, help="do not advertise it there")
+    parser.add_argument("--mdns-interface", metavar="NAME", action="append", help="advertise it on this network interface")
     parser.add_argument("--stateless", action="store_const", const=True, help="no HTTP sessions for older clients")
     parser.add_argument("--old-sse", action="store_const", const=True, help="serve HTTP+SSE of 2024-11-05 too, at /sse")
     parser.add_argument("--max-connections", metavar="N", type=int, help="connections at once")
@@ -77,6 +80,9 @@ def settings(options: argparse.Namespace) -> Config:
         "tls_certificate": options.tls_certificate,
         "tls_key": options.tls_key,
         "hosts": options.host_name,
+        "name": options.name,
+        "mdns": options.mdns,
+        "mdns_interfaces": options.mdns_interface,
         "stateless": options.stateless,
         "old_sse": options.old_sse,
         "max_connections": options.max_connections,

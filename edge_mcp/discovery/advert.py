@@ -23,7 +23,7 @@ class Advert:
     """What is told. `id`: 16 hexadecimal digits, of the hardware; `revisions` of MCP, newest first; `transports`: ws, http;
     `fingerprint`: how that of the certificate begins (32 digits), empty without TLS; `auth`: none or token; `pairing`: whether
     edge-mcp pair is offered; `catalogue`: 8 digits, other ones when the list of tools is another; `load`: 0 NOMINAL to 3
-    CRITICAL."""
+    CRITICAL; `kinds`: what its models take, such as image or audio, each a subtype of the service too."""
 
     id: str
     version: str = ""
@@ -37,6 +37,7 @@ class Advert:
     tools: int = 0
     catalogue: str = ""
     load: int = 0
+    kinds: tuple[str, ...] = ()
 
     def encoded(self) -> dict[str, str]:
         """The keys and values for SERVICE, each at most 9 characters and 255 bytes."""
@@ -54,6 +55,25 @@ class Advert:
             "n": str(self.tools),
             "cat": self.catalogue,
             "load": str(self.load),
+            "in": ",".join(self.kinds),
+        }
+
+    def alias(self, name: str) -> dict[str, str]:
+        """Those for ALIAS: what programs look for that know other servers under it. Long keys are theirs."""
+        return {
+            "name": name,
+            "version": self.version,
+            "protocol": self.revisions[0] if self.revisions else "",
+            "kind": "mcp",
+            "type": "http",
+            "transport": "http",
+            "proto": "http",
+            "path": self.path,
+            "auth": "bearer" if self.auth == "token" else "none",
+            "tls": "1" if self.tls else "0",
+            "id": self.id,
+            "node": self.id,
+            "v": self.version,
         }
 
 
@@ -80,6 +100,7 @@ def advert_of(properties: Mapping[bytes, bytes | None]) -> Advert | None:
         _number(told.get("n", ""), MAX_TOOLS),
         _fitting(_HASH, told.get("cat", "")),
         _number(told.get("load", ""), 3),
+        _words(told.get("in", "")),
     )
 
 
