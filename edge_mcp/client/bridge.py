@@ -17,6 +17,7 @@ from edge_mcp.client.backoff import Backoff
 from edge_mcp.client.bridge_device import Device, Line, is_away
 from edge_mcp.client.bridge_record import Record, ToDevice, ToHost
 from edge_mcp.errors import ConfigError, ConnectionClosed
+from edge_mcp.protocol import jsonrpc
 from edge_mcp.protocol.jsonrpc import Envelope, RequestId
 from edge_mcp.transports.base import Connection
 
@@ -188,6 +189,8 @@ class _Relay:
             return await ended
         except TimeoutError:
             return f"the device did not answer within {RESUME_S:.0f} s"
+        except _Refused:
+            return "the device does not take the conversation up again"
         finally:
             await _end(resuming, ended)
 
@@ -210,13 +213,15 @@ class _Relay:
     # A device that was away
 
     async def _resume(self, line: Line) -> None:
-        """Take the conversation up (again). Raises: TimeoutError, ConfigError, ConnectionClosed of the host."""
+        """Take the conversation up (again). Raises: TimeoutError, _Refused, ConfigError, ConnectionClosed of the host."""
         record = self._record
         self._expect()
         with contextlib.suppress(_LineEnded):
             async with asyncio.timeout(RESUME_S):
                 if record.hello:
                     answer = await self._ask(line, "initialize", msgspec.Raw(record.hello))
+                    if not jsonrpc.present(answer.result):
+                        raise _Refused  # not for good, perhaps: it was another one that agreed
                     for frame in record.agree(answer.result):
                         await _send(line, frame)
                     for method, params in record.settings():
@@ -273,6 +278,10 @@ class _Relay:
 
 class _LineEnded(Exception):
     """The device is away again."""
+
+
+class _Refused(Exception):
+    """The device answers `initialize` with an error."""
 
 
 async def _send(line: Line, frame: bytes) -> None:

@@ -15,6 +15,7 @@ from edge_mcp.client.bridge import Bridge
 from edge_mcp.client.bridge_device import Device
 from edge_mcp.client.dial import dialling
 from edge_mcp.errors import ConfigError, ConnectionClosed
+from edge_mcp.protocol import jsonrpc
 from edge_mcp.transports.base import Frame, Peer
 
 if TYPE_CHECKING:
@@ -84,7 +85,16 @@ class _Host:
         from mcp_types import jsonrpc_message_adapter
 
         try:
-            await self._to_client.send(SessionMessage(jsonrpc_message_adapter.validate_json(frame)))
+            message = jsonrpc_message_adapter.validate_json(frame)
+        except ValueError:
+            logger.warning("the device sent something that is not MCP")
+            if about is None or not last:
+                return
+            # The client would wait for ever.
+            said = jsonrpc.error(about, jsonrpc.INTERNAL_ERROR, "the device's answer is not what MCP says")
+            message = jsonrpc_message_adapter.validate_json(said)
+        try:
+            await self._to_client.send(SessionMessage(message))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             raise ConnectionClosed("the client is closed") from error
 

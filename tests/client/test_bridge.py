@@ -317,6 +317,28 @@ async def test_another_revision_after_a_restart_ends_the_conversation() -> None:
         await reading
 
 
+async def test_a_device_that_does_not_take_a_conversation_up_at_first_is_waited_for() -> None:
+    tools = Tools()
+    tools.gate.set()
+    refused: list[bytes] = []
+
+    async def full(connection: Connection) -> None:
+        async for frame in connection:
+            assert isinstance(frame, bytes)
+            refused.append(frame)
+            error = {"code": -32000, "message": "too many sessions"}
+            await connection.send(json.dumps({"jsonrpc": "2.0", "id": json.loads(frame)["id"], "error": error}).encode())
+
+    async with world(tools.server.connect) as one, talking(one.bridge.serve, LEGACY) as talk:
+        await talk.call("look")
+        one.serve = full
+        await one.cut()
+        await until(lambda: len(refused) > 1)
+        assert "does not take the conversation up again" in one.said[-1]
+        one.serve = tools.server.connect
+        assert text(await talk.call("look")) == "seen"
+
+
 @pytest.mark.parametrize(
     "garbage",
     [

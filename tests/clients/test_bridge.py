@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
+from websockets.asyncio.server import ServerConnection
 
 from edge_mcp.client.sdk import device
+from tests.client.test_websocket import answering
 from tests.clients.journey import PICTURE, judge, travel
 from tests.clients.test_inspector import small_picture
 from tests.links import ws
@@ -54,6 +56,22 @@ async def test_python_2(mode: str, version: str) -> None:
 async def test_python_2_in_this_process(mode: str, version: str) -> None:
     async with serving("--listen", "127.0.0.1:0") as served, Client(device(ws(served)), mode=mode) as client:
         judge(await travel(client), version)
+
+
+@pytest.mark.parametrize("answer", ['"error":"bad"', '"result":[1]', '"result":{"n":1' + "0" * 5000 + "}"])
+async def test_python_2_in_this_process_at_a_device_that_does_not_speak_mcp(answer: str) -> None:
+    info = {"supportedVersions": [MODERN], "capabilities": {"tools": {}}, "serverInfo": {"name": "x", "version": "1"}}
+    discovered = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", **info}
+
+    async def handle(socket: ServerConnection) -> None:
+        async for frame in socket:
+            asked = json.loads(frame)
+            body = f'"result":{json.dumps(discovered)}' if asked["method"] == "server/discover" else answer
+            await socket.send(f'{{"jsonrpc":"2.0","id":{json.dumps(asked["id"])},{body}}}')
+
+    async with answering(handle) as url, Client(device(url)) as client:
+        with pytest.raises(MCPError, match="the device's answer is not what MCP says"):
+            await asyncio.wait_for(client.call_tool("t", {}), 30)
 
 
 @ERAS
