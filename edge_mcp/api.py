@@ -19,6 +19,7 @@ from edge_mcp.prompts.functions import FunctionPrompt
 from edge_mcp.protocol.content import Audio, EmbeddedResource, Image, ResourceLink
 from edge_mcp.protocol.messages import Implementation
 from edge_mcp.resources.functions import FunctionResource
+from edge_mcp.systemd import signalled
 from edge_mcp.tools.base import TaskUse
 from edge_mcp.tools.functions import FunctionTool
 from edge_mcp.transports.base import Connection
@@ -151,7 +152,7 @@ class Server:
         """Serve until SIGTERM or Ctrl-C, or until the stdio host is done. See `serve`."""
 
         async def until_signalled() -> None:
-            await self.serve(stdio, listen, app.signalled())
+            await self.serve(stdio, listen, signalled())
 
         asyncio.run(until_signalled())
 

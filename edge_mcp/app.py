@@ -38,7 +38,7 @@ from edge_mcp.resources.load import LOAD, LoadResources
 from edge_mcp.scheduling.batcher import Batcher
 from edge_mcp.scheduling.curves import Curves
 from edge_mcp.server import Server
-from edge_mcp.systemd import Manager, watchdog
+from edge_mcp.systemd import Manager, signalled, watchdog
 from edge_mcp.tools.base import Catalogue
 from edge_mcp.tools.device import DeviceTools
 from edge_mcp.tools.functions import FunctionTools
@@ -365,17 +365,3 @@ def _reload_at_hangup(repository: Repository, manager: Manager) -> None:
 
     if not os.isatty(0):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-
-
-def signalled() -> Awaitable[object]:
-    """Catch SIGTERM and SIGINT from now on; what is returned ends when one has arrived."""
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Future[None] = loop.create_future()
-
-    def arrive() -> None:
-        if not arrived.done():
-            arrived.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, arrive)
-    return arrived

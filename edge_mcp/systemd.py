@@ -7,6 +7,7 @@ nothing is said and nothing is inherited.
 import asyncio
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -132,6 +133,20 @@ async def watchdog(
             logger.error("the watchdog is not fed: %s", str(error) or f"no answer within {third:g} s")
         else:
             manager.alive()
+
+
+def signalled() -> Awaitable[object]:
+    """Catch SIGTERM and SIGINT from now on; what is returned ends when one has arrived."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[None] = loop.create_future()
+
+    def arrive() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, arrive)
+    return arrived
 
 
 def _number(text: str) -> int:

@@ -6,11 +6,15 @@ import contextlib
 import signal
 import sys
 
+from edge_mcp.cli.gateway import add_devices, serve
+from edge_mcp.cli.logs import log
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.remote import dialling
 from edge_mcp.cli.render import printable
 from edge_mcp.client.bridge import Bridge
 from edge_mcp.client.bridge_device import Device
+from edge_mcp.config import load
+from edge_mcp.errors import ConfigError
 
 
 def parser() -> Parser:
@@ -20,10 +24,14 @@ def parser() -> Parser:
         "Let a host that only speaks stdio use a device on the network: put this command into the host's configuration.",
         "edge-mcp connect ws://raspberrypi.local:8765/mcp --token-file token",
     )
-    parser.add_argument("url", metavar="DEVICE", help="its name, or its URL such as ws://raspberrypi.local:8765/mcp")
+    parser.add_argument(
+        "url", metavar="DEVICE", nargs="?", default="", help="its name, or its URL such as ws://raspberrypi.local:8765/mcp"
+    )
     parser.add_argument("--token-file", metavar="FILE", default="", help="the token that the device asks for")
     parser.add_argument("--fingerprint", metavar="SHA256", default="", help="the certificate that a wss:// device has to show")
     parser.add_argument("--http", metavar="PORT", type=port, help="serve hosts over HTTP on this machine instead of stdio")
+    parser.add_argument("--all", action="store_true", help="all devices as one, as edge-mcp gateway has them")
+    add_devices(parser)
     parser.add_debug()
     return parser
 
@@ -41,7 +49,26 @@ def run(options: argparse.Namespace) -> int:
         import logging
 
         logging.basicConfig(level="DEBUG")
+    if options.all:
+        return _all(options)
+    if not options.url:
+        raise ConfigError("no device is named", "Write its name or its URL, or --all for all devices as one")
+    if options.device or options.unknown or options.device_token_file:
+        raise ConfigError("--device, --unknown and --device-token-file go with --all", "Name one device, or --all")
     asyncio.run(_connect(options))
+    return 0
+
+
+def _all(options: argparse.Namespace) -> int:
+    """Serve all devices as one. Raises: EdgeError."""
+    if options.url or options.token_file or options.fingerprint:
+        raise ConfigError("--all goes with no device, token or fingerprint", "Name devices by --device")
+    listen = {} if options.http is None else {"listen": f"127.0.0.1:{options.http}"}
+    level = "debug" if options.debug else "warning"
+    log(level)
+    asyncio.run(
+        serve(options, load(None, {**listen, "log_level": level}), options.http is None, options.http is not None, _say)
+    )
     return 0
 
 

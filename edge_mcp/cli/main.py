@@ -13,6 +13,7 @@ from edge_mcp.errors import EdgeError
 COMMANDS = {
     "serve": "serve the models as MCP tools, over stdio, HTTP or WebSockets",
     "call": "call a tool, here or on another server, and show what it answers",
+    "gateway": "serve many devices as one",
     "connect": "let a host that only speaks stdio use a device on the network",
     "discover": "find the devices in this network",
     "hosts": "print or write what a host's configuration needs to use a device",

@@ -2,20 +2,23 @@
 
 import os
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from edge_mcp import tokens
 from edge_mcp.client import dial
-from edge_mcp.client.websocket import WebSocketServer
+
+if TYPE_CHECKING:  # aiohttp is for those who connect
+    from edge_mcp.client.websocket import WebSocketServer
 
 
-async def connected(url: str, token_file: str, say: Callable[[str], None]) -> WebSocketServer:
+async def connected(url: str, token_file: str, say: Callable[[str], None]) -> "WebSocketServer":
     """Connect. Raises: ConfigError."""
     return await dialling(url, token_file, "", say)()
 
 
 def dialling(
     url: str, token_file: str, fingerprint: str, say: Callable[[str], None]
-) -> Callable[[], Awaitable[WebSocketServer]]:
+) -> "Callable[[], Awaitable[WebSocketServer]]":
     """See client.dial, with the token of a file or of this device. Raises: ConfigError, now and when it connects."""
     return dial.dialling(url, token_for(token_file, url.partition(dial.PIN)[0]), fingerprint, say)
 

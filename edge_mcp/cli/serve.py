@@ -2,16 +2,11 @@
 
 import argparse
 import asyncio
-import contextlib
-import logging
-import os
-import sys
 
 from edge_mcp import app
+from edge_mcp.cli.logs import check_streams, ignore, log, say
 from edge_mcp.cli.options import Parser
-from edge_mcp.cli.render import printable
-from edge_mcp.config import LOG_LEVELS, PREFIX, Config, load
-from edge_mcp.errors import ConfigError
+from edge_mcp.config import LOG_LEVELS, Config, load
 
 
 def parser() -> Parser:
@@ -61,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     """Serve until told to stop. Raises: EdgeError."""
     config = settings(options)
     if options.stdio:
-        _check_streams()
+        check_streams()
     log(config.log_level)
     network = options.listen is not None or not options.stdio
     chatty = config.log_level in ("debug", "info")
-    asyncio.run(app.serve(config, stdio=options.stdio, network=network, say=_say if chatty else _ignore))
+    asyncio.run(app.serve(config, stdio=options.stdio, network=network, say=say if chatty else ignore))
     return 0
 
 
@@ -105,39 +100,3 @@ def settings(options: argparse.Namespace) -> Config:
         "log_level": "debug" if options.debug else options.log_level,
     }
     return load(options.config, flags)
-
-
-def log(level: str) -> None:
-    """Log to standard error from `level` on, in this process and in the engine that it will start."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s") if level == "debug" else _OneLine())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
-    os.environ[f"{PREFIX}LOG_LEVEL"] = level
-
-
-class _OneLine(logging.Formatter):
-    """What went wrong in the line itself, without a traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = record.getMessage()
-        if record.exc_info and record.exc_info[1]:
-            line += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        return "edge-mcp: " + printable(line)
-
-
-def _check_streams() -> None:
-    """Before anything else takes the numbers 0 and 1, which whoever started this may have closed. Raises: ConfigError."""
-    for number, name in enumerate(("input", "output")):
-        try:
-            os.fstat(number)
-        except OSError as error:
-            raise ConfigError(f"standard {name} is closed", "Without --stdio it is not needed") from error
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody has to listen
-        print(line, file=sys.stderr, flush=True)
-
-
-def _ignore(line: str) -> None:
-    pass

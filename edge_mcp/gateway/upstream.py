@@ -14,6 +14,7 @@ from edge_mcp.client.client import LISTS, Client
 from edge_mcp.client.dial import dialling
 from edge_mcp.client.link import Dial, Link
 from edge_mcp.client.messages import ListedTool
+from edge_mcp.client.subscription import Subscription
 from edge_mcp.errors import CallError, ConfigError, ConnectionClosed
 from edge_mcp.gateway.choice import Seen
 from edge_mcp.gateway.circuit import Circuits
@@ -150,6 +151,10 @@ class Upstream:
         """
         patience_s = PATIENCE_S if self.state == "up" and encoding != "json" else 0.0  # the other one is made when it is needed
         return await self._link(encoding).ask_once(request, patience_s)
+
+    def subscription(self, uri: str) -> Subscription:
+        """What tells, within an `async with`, when this resource changes."""
+        return Subscription(self._link("json"), [uri])
 
     # What is heard of the device elsewhere
 

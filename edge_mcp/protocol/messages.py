@@ -222,6 +222,7 @@ class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     inputSchema: dict[str, Any]
     outputSchema: dict[str, Any] | None = None
     annotations: ToolAnnotations | dict[str, Any] | None = None
+    meta: dict[str, Any] | msgspec.UnsetType = msgspec.field(name="_meta", default=msgspec.UNSET)
 
 
 class ToolResult(msgspec.Struct, omit_defaults=True):

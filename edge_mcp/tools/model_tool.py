@@ -1,9 +1,10 @@
 """A model as a tool."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,6 +26,7 @@ from edge_mcp.tools.turns import Turns
 if TYPE_CHECKING:  # who has no sensors needs nothing of them
     from edge_mcp.tools.sensing import Sensing
 
+MODEL = "io.edge-mcp/model"
 LONG_S = 2.0
 LARGE_BYTES = 1024 * 1024
 
@@ -59,6 +61,7 @@ class ModelTool:
             inputSchema=schema,
             outputSchema=output_schema(manifest),
             annotations=ToolAnnotations(title=tool.title or tool.name),
+            meta=_identity(entry),
         )
         self._engine = engine
         self._batcher = batcher or Batcher(engine)
@@ -132,6 +135,22 @@ class ModelTool:
         if outcome.error:
             return ToolResult.failed(outcome.error)
         return ToolResult(msgspec.Raw(outcome.content), msgspec.Raw(outcome.structured))
+
+
+def _identity(entry: Entry) -> dict[str, Any] | msgspec.UnsetType:
+    """Which model it is, for who has several devices: the same one answers the same. Unset where not all digests are known.
+
+    `sha256` is how the digest of its file begins (of a pipeline, that of all its files), `manifest` that of how it is used.
+    """
+    manifest = entry.manifest
+    digests = [part.model.sha256 for part in manifest.parts]
+    if not all(digests):
+        return msgspec.UNSET
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    used = [msgspec.to_builtins(part, str_keys=True) for part in (manifest.input, manifest.output, manifest.steps)]
+    mark = hashlib.sha256(msgspec.json.encode(used, order="deterministic")).hexdigest()
+    model = manifest.model
+    return {MODEL: {"name": model.name, "version": model.version, "sha256": digest[:16], "manifest": mark[:16]}}
 
 
 class _Teller:
