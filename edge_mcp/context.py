@@ -92,6 +92,8 @@ class Context:
         """How long the client can use an answer; None: it did not say."""
         self.background = False
         """Whether the call can wait for all others."""
+        self.wants_progress = True
+        """Whether somebody hears of progress; it may be reported all the same."""
 
     async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell how far the call is; `done` must grow. Sent to callers that asked for it only."""

@@ -125,6 +125,7 @@ class Conversation:
         wire = _CallWire(self, request)
         context = Context(self.connection.peer, capabilities, level, wire, ask or partial(self._ask, request.id))
         context.deadline_ms, context.background = meta.deadline_ms, meta.background
+        context.wants_progress = meta.progress_token is not None
         return context
 
     async def _ask(self, about: RequestId, questions: Mapping[str, Question]) -> Mapping[str, dict[str, Any]]:

@@ -75,7 +75,8 @@ class Passing:
             data = codec.encode(written.decode(Any))
         params = {"name": self.tool, "arguments": msgspec.Raw(data), **more}
         modern = client.version in MODERN
-        answer = await client.request("tools/call", params, _Answer, progress, lambda: self._meta(asks and modern))
+        hears = progress if self._context.wants_progress else None
+        answer = await client.request("tools/call", params, _Answer, hears, lambda: self._meta(asks and modern))
         return answer, codec
 
     def _meta(self, asks: bool) -> dict[str, Any]:

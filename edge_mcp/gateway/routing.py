@@ -246,7 +246,8 @@ class _Call:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if any(not task.done() or (not task.cancelled() and task.exception()) for task in tasks):
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     def _other(self, upstream: Upstream) -> Upstream | None:
         """Where a straggling call may go too."""

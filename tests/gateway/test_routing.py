@@ -115,6 +115,9 @@ async def test_progress_and_deadline_pass_through(tmp_path: Path, encoding: str)
         assert told["background"] is True
         assert told["can"] == ["elicitation"]
         assert host.heard == [(1, 3, "step 1"), (2, 3, "step 2"), (3, 3, "step 3")]
+        context.wants_progress = False
+        await Router().call(ups, "told", arguments, context, repeatable=True)
+        assert len(host.heard) == 3
 
 
 async def test_a_stream_stays_at_its_device_and_belongs_to_one_host(tmp_path: Path) -> None:
