@@ -40,8 +40,8 @@ class Advert:
     kinds: tuple[str, ...] = ()
 
     def encoded(self) -> dict[str, str]:
-        """The keys and values for SERVICE, each at most 9 characters and 255 bytes."""
-        return {
+        """The keys and values for SERVICE, each at most 9 characters and 255 bytes; what is empty is left out."""
+        told = {
             "txtvers": "1",
             "id": self.id,
             "v": self.version,
@@ -57,6 +57,7 @@ class Advert:
             "load": str(self.load),
             "in": ",".join(self.kinds),
         }
+        return {key: value for key, value in told.items() if value}
 
     def alias(self, name: str) -> dict[str, str]:
         """Those for ALIAS: what programs look for that know other servers under it. Long keys are theirs."""
