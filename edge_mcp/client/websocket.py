@@ -127,12 +127,17 @@ class WebSocketServer:
         return self._socket.close_code
 
     def heard(self) -> tuple[float, int] | None:
-        """For how many seconds no byte came, and how many of ours arrived, as the kernel knows, whatever this process did
-        meanwhile; None where it does not tell (not Linux), or the connection has ended."""
+        """For how many seconds no byte came that was read, and how many of ours arrived, as the kernel knows, whatever this
+        process did meanwhile; None where it does not tell (not Linux), or the connection has ended."""
         socket = self._socket.get_extra_info("socket")
         with suppress(OSError, AttributeError):
             silent_ms, arrived = _TCP_INFO.unpack(socket.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, _TCP_INFO.size))
-            return silent_ms / 1000, arrived
+            # No more can come while what came waits to be read, for who takes it is slow; nor can the answer to a ping.
+            from fcntl import ioctl  # is not everywhere, nor is TCP_INFO
+            from termios import FIONREAD
+
+            waits = ioctl(socket.fileno(), FIONREAD, bytes(4)) != bytes(4)
+            return 0.0 if waits else silent_ms / 1000, arrived
         return None
 
     async def ping(self, payload: bytes) -> None:

@@ -1,8 +1,10 @@
 """A server at the other end of a WebSocket: the contract of a connection, and what an address can turn out to be."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from socket import IPPROTO_TCP, TCP_INFO
 from typing import Any
 
 import pytest
@@ -203,6 +205,23 @@ async def test_a_message_that_is_given_up_while_it_is_sent_takes_no_other_along(
         assert [frame async for frame in connection] == []
         await connection.close()
     assert got == [len(large), 200_000]
+
+
+async def test_a_server_is_not_silent_while_nobody_reads_what_it_says() -> None:
+    async def handle(socket: ServerConnection) -> None:
+        while True:
+            await socket.send("x" * 100_000)
+
+    async with answering(handle) as url:
+        connection = await WebSocketServer.connect(url)
+        raw = connection._socket.get_extra_info("socket")
+        async with asyncio.timeout(30):
+            while int.from_bytes(raw.getsockopt(IPPROTO_TCP, TCP_INFO, 56)[52:], sys.byteorder) < 300:
+                await asyncio.sleep(0.01)
+        heard = connection.heard()
+        assert heard is not None
+        assert heard[0] == 0
+        await connection.close()
 
 
 @pytest.mark.parametrize("manner", ["floods", "is deaf"])
