@@ -9,7 +9,8 @@ from typing import Any
 from edge_mcp.client.known import KnownDevices
 from edge_mcp.client.resolve import labels, reach, target
 from edge_mcp.client.trust import Trust
-from edge_mcp.discovery.browse import Browser, Found
+from edge_mcp.discovery.browse import Browser
+from edge_mcp.discovery.found import Found
 from edge_mcp.errors import ConfigError
 
 EVERY_S = 5.0

@@ -17,7 +17,7 @@ from edge_mcp.client.known import KnownDevices
 from edge_mcp.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edge_mcp.discovery.browse import Found
+    from edge_mcp.discovery.found import Found
 
 PATIENCE_S = 3.0
 """How long a name is looked for: the first question is asked after 20 to 120 ms, the second a second later."""

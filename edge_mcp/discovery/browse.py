@@ -5,13 +5,10 @@ that the caller prefers first, few devices of one address, and the library's own
 """
 
 import asyncio
-import ipaddress
 import logging
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from itertools import count
 from types import TracebackType
 from typing import Self
@@ -29,7 +26,8 @@ from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from edge_mcp.discovery import interfaces
-from edge_mcp.discovery.advert import SERVICE, Advert, advert_of
+from edge_mcp.discovery.advert import SERVICE, advert_of
+from edge_mcp.discovery.found import Found, instance, ranked
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +38,6 @@ MAX_OF_NAME = 4
 MAX_OF_ADDRESS = 8
 """Names at one address, unless they are preferred."""
 MAX_ADDRESSES = 8
-_MAX_NAME = 63  # RFC 6763, 4.1.1
 _PRUNE_AFTER = 1000  # records that were heard; the library keeps at most 10,000, and drops those of real devices first
 _ASK_MS = 3000
 _ASK_AT_ONCE = 16
@@ -51,28 +48,6 @@ _QUERY_EVERY = 6  # sweeps: who was not heard when it came is found then
 _QUERY, _CLASS_IN, _A, _TXT, _AAAA, _SRV, _ANY = 0, 1, 1, 16, 28, 33, 255
 
 Prefer = Callable[[str], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A device as it is advertised: `name` as shown and typed, `id` of the hardware, `addresses` (best first; IPv6 link-local
-    ones with their interface) and the `port` where it says it is."""
-
-    name: str
-    id: str
-    advert: Advert
-    addresses: tuple[str, ...]
-    port: int
-
-    @property
-    def url(self) -> str:
-        """For a WebSocket, at the best address."""
-        host = f"[{self.addresses[0]}]" if ":" in self.addresses[0] else self.addresses[0]
-        return f"{'wss' if self.advert.tls else 'ws'}://{host}:{self.port}{self.advert.path}"
-
-    def at(self, address: str) -> "Found":
-        """The same device with this address as the best one."""
-        return replace(self, addresses=(address, *(other for other in self.addresses if other != address)))
 
 
 class Browser:
@@ -163,7 +138,7 @@ class Browser:
 
     def _pointed(self, pointer: DNSPointer, now: float) -> bool:
         """Whether to look at a name that is told, or told to be gone: if there is a place for it."""
-        name = _instance(pointer.alias)
+        name = instance(pointer.alias)
         key = name.lower()
         if not name or (key not in self._names and (pointer.is_expired(now) or not self._make_room(name))):
             return False
@@ -183,7 +158,7 @@ class Browser:
 
     def _look(self, full: str, ask: bool = True) -> None:
         """What the library's cache has of a name may be another now."""
-        name = _instance(full)
+        name = instance(full)
         if self._zeroconf is None or name.lower() not in self._names:
             return
         here = dict(_devices(self._zeroconf.zeroconf, name, full))
@@ -229,12 +204,12 @@ class Browser:
         finally:
             del self._asking[full]
         self._look(full, ask=False)
-        if not self._has(name := _instance(full)):
+        if not self._has(name := instance(full)):
             self._names.pop(name.lower(), None)
 
     def _gone(self, full: str) -> None:
         """A device says goodbye; another one of its name, or one for which somebody else said so, answers now."""
-        name = _instance(full)
+        name = instance(full)
         self._forget(name.lower())
         if self._zeroconf is not None:
             cache = self._zeroconf.zeroconf.cache
@@ -320,13 +295,6 @@ class _Listener(AsyncServiceBrowser):
         self._browser._look(name)
 
 
-def _instance(full: str) -> str:
-    """The name of an instance of SERVICE; empty for what is none, or none that a person could type."""
-    name = full[: -len(SERVICE) - 1]
-    whole = f"{name}.{SERVICE}".lower() == full.lower()
-    return name if whole and name.isprintable() and name == name.strip() and len(name.encode()) <= _MAX_NAME else ""
-
-
 def _devices(zeroconf: Zeroconf, name: str, full: str) -> Iterator[tuple[tuple[str, str], Found]]:
     """The devices that say they have this name, by name and id, as far as all is known of them."""
     now = current_time_millis()
@@ -356,31 +324,7 @@ def _addresses(zeroconf: Zeroconf, server: str, now: float) -> tuple[str, ...]:
         if isinstance(record, DNSAddress) and not record.is_expired(now)
     ]
     records.sort(key=lambda record: record.created, reverse=True)
-    ranked = sorted(filter(None, map(_ranked, records[: 4 * MAX_ADDRESSES])), key=lambda pair: pair[0])
-    return tuple(dict.fromkeys(address for _, address in ranked))[:MAX_ADDRESSES]
-
-
-def _ranked(record: DNSAddress) -> tuple[int, str] | None:
-    """An address, and how good it is, from 0; None for one where no other host can be."""
-    try:
-        ip = ipaddress.ip_address(record.address)
-    except ValueError:
-        return None
-    if ip.is_loopback or ip.is_multicast or ip.is_unspecified or (ip.is_reserved and ip.version == 4):
-        return None
-    if ip.is_link_local and ip.version == 6:
-        scope = _interface(record.scope_id)
-        return (4, f"{ip}%{scope}") if scope else None
-    if ip.is_link_local:
-        return 5, str(ip)
-    private = ip.is_private and not getattr(ip, "ipv4_mapped", None)
-    return (0 if ip.version == 4 else 1) if private else (2 if ip.version == 4 else 3), str(ip)
-
-
-def _interface(scope: int | None) -> str:
-    if not scope:
-        return ""
-    try:
-        return socket.if_indextoname(scope)
-    except OSError:
-        return ""
+    best = sorted(
+        filter(None, (ranked(one.address, one.scope_id) for one in records[: 4 * MAX_ADDRESSES])), key=lambda pair: pair[0]
+    )
+    return tuple(dict.fromkeys(address for _, address in best))[:MAX_ADDRESSES]

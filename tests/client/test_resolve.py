@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_mcp.client.known import Known, KnownDevices
 from edge_mcp.client.resolve import Target, admitted, among, is_name, labels, parted, reach, target
 from edge_mcp.discovery.advert import Advert
-from edge_mcp.discovery.browse import Found
+from edge_mcp.discovery.found import Found
 from edge_mcp.errors import ConfigError
 
 ID, OTHER = "3f2a" * 4, "77aa" * 4

@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -78,16 +79,21 @@ def listening(host: Host, port: int = 8765) -> Iterator["subprocess.Popen[str]"]
 @contextmanager
 def watching(host: Host, home: Path, *words: str) -> Iterator["subprocess.Popen[str]"]:
     process = edge_mcp_in(host, "discover", "--watch", *words, home=home)
+    end = threading.Timer(2 * PATIENCE_S, process.kill)  # who reads its output does not wait for ever
+    end.start()
     try:
         yield process
     finally:
+        end.cancel()
         process.terminate()
         process.communicate(timeout=PATIENCE_S)
 
 
 def event(process: "subprocess.Popen[str]") -> dict[str, Any]:
     assert process.stdout is not None
-    told: dict[str, Any] = json.loads(process.stdout.readline())
+    line = process.stdout.readline()
+    assert line, "nothing is told any more"
+    told: dict[str, Any] = json.loads(line)
     return told
 
 

@@ -1,5 +1,6 @@
 """What a browser makes of records that anybody may have sent, without a network."""
 
+import ipaddress
 import string
 
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from zeroconf import ServiceInfo
 
 from edge_mcp.discovery.advert import SERVICE, Advert, advert_of
-from edge_mcp.discovery.browse import _instance
+from edge_mcp.discovery.found import instance, ranked
 
 ADVERT = Advert("3f2a" * 4, "0.1.0", ("2026-07-28", "2025-11-25"), ("ws", "http"), "/mcp", True, "0" * 32, "token", True, 8)
 
@@ -36,7 +37,7 @@ def test_wrong_values_are_bounded(properties: dict[bytes, bytes | None]) -> None
 
 @given(st.text(max_size=80))
 def test_a_name_is_one_that_can_be_shown_and_typed(name: str) -> None:
-    shown = _instance(f"{name}.{SERVICE}")
+    shown = instance(f"{name}.{SERVICE}")
     assert shown in ("", name)
     assert shown.isprintable()
     assert len(shown.encode()) <= 63
@@ -44,4 +45,23 @@ def test_a_name_is_one_that_can_be_shown_and_typed(name: str) -> None:
 
 @given(st.text(max_size=100))
 def test_what_is_no_instance_has_no_name(full: str) -> None:
-    assert not _instance(full) or full.lower().endswith(SERVICE)
+    assert not instance(full) or full.lower().endswith(SERVICE)
+
+
+@given(
+    st.binary(max_size=17) | st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16), st.none() | st.integers(0)
+)
+def test_an_address_is_one_where_another_host_can_be(packed: bytes, scope: int | None) -> None:
+    best = ranked(packed, scope)
+    if best is not None:
+        ip = ipaddress.ip_address(best[1])
+        assert not (ip.is_loopback or ip.is_multicast or ip.is_unspecified)
+
+
+def test_the_best_address_is_one_of_the_own_network() -> None:
+    texts = ["169.254.1.1", "8.8.8.8", "2001:4860::1", "fd00::1", "192.168.1.2"]
+    order = sorted(filter(None, (ranked(ipaddress.ip_address(text).packed, None) for text in texts)))
+    assert [text for _, text in order] == ["192.168.1.2", "fd00::1", "8.8.8.8", "2001:4860::1", "169.254.1.1"]
+    assert ranked(ipaddress.ip_address("fe80::1").packed, None) is None
+    assert ranked(ipaddress.ip_address("::ffff:127.0.0.1").packed, None) is None
+    assert ranked(ipaddress.ip_address("fe80::1").packed, 1) == (4, "fe80::1%lo")
