@@ -192,7 +192,7 @@ def prefixes(devices: Iterable[Offer], memory: Memory) -> dict[str, str]:
         owner = memory.prefixes.get(prefix, first)
         for device in those:
             given[device.id] = prefix if device.id == owner else f"{prefix[: _MAX_PREFIX - 17]}-{_hash(device.id, 16)}"
-        if owner and len(memory.prefixes) < MAX_NAMES:
+        if len(memory.prefixes) < MAX_NAMES:  # also that it is nobody's
             memory.prefixes[prefix] = owner
     return given
 
