@@ -12,6 +12,7 @@ from pathlib import Path
 
 import edge_mcp
 from edge_mcp.engine.channel import Deframer, encode
+from edge_mcp.engine.memory import keep_freed
 from edge_mcp.engine.messages import Progress, Reply, Request, Run
 from edge_mcp.engine.stages import Stages
 from edge_mcp.errors import ChannelError, EngineError
@@ -135,6 +136,7 @@ class EngineProcess:
     async def start(cls, lanes: int) -> "EngineProcess":
         """Start an engine with `lanes` lanes; it reads requests as soon as it is up. Raises: EngineError."""
         loop = asyncio.get_running_loop()
+        keep_freed()  # tensors will pass through here
         stages_fd = Stages.create(lanes)
         pairs = [socket.socketpair() for _ in range(lanes)]
         for ours, _ in pairs:  # what does not fit in is written in pieces, each of them a turn of the loop

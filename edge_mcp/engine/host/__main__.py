@@ -15,6 +15,7 @@ from edge_mcp.engine.channel import Channel  # noqa: E402
 from edge_mcp.engine.host.lane import serve_lane  # noqa: E402
 from edge_mcp.engine.host.logs import write_logs  # noqa: E402
 from edge_mcp.engine.host.residency import Residency  # noqa: E402
+from edge_mcp.engine.memory import keep_freed  # noqa: E402
 from edge_mcp.engine.messages import Request  # noqa: E402
 from edge_mcp.engine.stages import Stages  # noqa: E402
 
@@ -25,6 +26,7 @@ def main(parent: int, stages_fd: int, lane_fds: list[int]) -> None:
     """Serve every lane until the server closes it."""
     _tie_to(parent)
     write_logs(os.environ.get("EDGE_MCP_LOG_LEVEL", "info"))
+    keep_freed()
     stages = Stages(stages_fd, len(lane_fds))
     residency = Residency()
     # Made here and not in the threads: two threads that build the decoder of one type at once can crash msgspec.
