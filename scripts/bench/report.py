@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,24 +58,16 @@ def section(title: str, lines: list[str]) -> None:
 
 
 def record(title: str, head: str, parts: list[tuple[str, list[str]]]) -> None:
-    """Put results into README.md, in the place of the last ones of this title."""
+    """Put results into README.md, in the place of the last ones of this title, up to the first line that begins with
+    `Simulated`."""
     readme = ROOT / "scripts/bench/README.md"
     text = readme.read_text("utf-8")
     body = "\n".join([head, *(line for name, lines in parts for line in ("", f"{name}:", "", *lines)), ""])
     begin = f"## Last results: {title}\n"
     before, _, after = text.partition(begin)
-    following = after.find("\n## ")
-    rest = "" if following < 0 else after[following:]
+    following = re.search(r"^(?=## |Simulated)", after, re.M)
+    rest = f"\n{after[following.start() :]}" if following else ""
     readme.write_text(f"{before.rstrip()}\n\n{begin}{body}{rest}", "utf-8")
-
-
-def write_readme(bench: str, lines: list[str]) -> None:
-    """Put a benchmark's results of today in the place of its last ones, up to the first line that begins with `Simulated`."""
-    readme = ROOT / "scripts/bench/README.md"
-    before, title, rest = readme.read_text().partition(f"## Last results: {bench}\n")
-    end = re.search(r"^(?=## |Simulated)", rest, re.M)
-    after = rest[end.start() :] if end else ""
-    readme.write_text("\n".join([before + title + f"{date.today()}; {lines[0]}", *lines[1:], "", after]))
 
 
 def machine() -> str:
