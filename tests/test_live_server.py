@@ -43,7 +43,7 @@ class Caller:
         self._count += 1
         future = self._waiting[self._count] = asyncio.get_running_loop().create_future()
         await self._socket.send_str(json.dumps({"jsonrpc": "2.0", "id": self._count, "method": method, "params": params}))
-        return await asyncio.wait_for(future, 20)
+        return await asyncio.wait_for(future, 60)
 
     async def tools(self) -> list[str]:
         """Of the models."""
@@ -91,7 +91,7 @@ async def live(folder: Path, *flags: str) -> AsyncIterator[tuple[Served, Caller]
 
 
 async def until(true: Callable[[], Awaitable[bool]], what: str, told: Callable[[], Awaitable[object]] | None = None) -> None:
-    for _ in range(600):
+    for _ in range(3000):
         if await true():
             return
         await asyncio.sleep(0.02)

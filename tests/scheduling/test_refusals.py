@@ -125,14 +125,14 @@ async def test_the_manifests_deadline_holds_for_who_names_none(gate: Gate) -> No
 async def test_a_deadline_that_passes_while_the_call_waits_is_told_and_the_call_is_not_run(gate: Gate) -> None:
     async with gate.talking() as talk:
         first = await held(gate, talk)
-        hasty = await begin(talk, 1, {"io.edge-mcp/deadlineMs": 2000})
+        hasty = await begin(talk, 1, {"io.edge-mcp/deadlineMs": 5000})
         await until_load(talk, 1, 1)
-        end = asyncio.get_running_loop().time() + 2.0
+        end = asyncio.get_running_loop().time() + 5.0
 
         async def is_over() -> bool:
             return asyncio.get_running_loop().time() > end
 
-        await until(is_over, "two seconds are over")
+        await until(is_over, "five seconds are over")
         gate.open()
         assert await answer(first) == 1
         assert why((await asyncio.wait_for(hasty, WITHIN_S))["result"]) == "deadline"

@@ -39,7 +39,7 @@ async def refusal(*settings: str, limit_s: float = 15) -> str:
 
 async def gone(pid: int) -> bool:
     """Whether a process is no more, after a while."""
-    for _ in range(500):
+    for _ in range(3000):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except (FileNotFoundError, ProcessLookupError):
@@ -52,7 +52,7 @@ async def gone(pid: int) -> bool:
 
 async def written(file: Path, lines: int = 1) -> list[int]:
     """The numbers that a program has written to a file, once there are so many."""
-    for _ in range(1000):
+    for _ in range(3000):
         if file.exists() and len(words := file.read_text().split()) >= lines and file.read_text().endswith("\n"):
             return [int(word) for word in words]
         await asyncio.sleep(0.01)

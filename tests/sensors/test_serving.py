@@ -126,7 +126,7 @@ async def test_a_server_that_stops_ends_what_reads_a_sensor(tmp_path: Path) -> N
     async with serving("--stdio", "--sensor", sensor, "--sensor-timeout-s", "600") as served:
         params = {"name": "detect_objects", "arguments": {"image": "sensor://x"}, "_meta": MODERN_META}
         await served.write(json.dumps({"jsonrpc": "2.0", "id": 0, "method": "tools/call", "params": params}).encode() + b"\n")
-        for _ in range(1000):
+        for _ in range(3000):
             if pids.exists() and pids.read_text().endswith("\n"):
                 break
             await asyncio.sleep(0.01)
