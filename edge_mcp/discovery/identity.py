@@ -10,7 +10,7 @@ from edge_mcp.discovery.interfaces import Interface
 _SERIALS = ("proc/device-tree/serial-number", "sys/firmware/devicetree/base/serial-number")
 _MACHINE_IDS = ("etc/machine-id", "var/lib/dbus/machine-id")
 _MAX_FILE = 4096
-_MAX_NAME = 63  # bytes of an instance's name, RFC 6763, 4.1.1
+_MAX_NAME = 63 - len(" (99)")  # bytes of an instance's name (RFC 6763, 4.1.1), of which others may have the same
 _LAN_KINDS = ("", "veth")
 
 

@@ -1,8 +1,10 @@
 """Real servers on hosts of a bridge, found by a real browser on another one."""
 
 import json
+import logging
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from edge_mcp.advertising import Advertising, Offer
+from edge_mcp.changes import Changes
+from edge_mcp.config import Config
+from edge_mcp.listeners import Opened
 from tests.discovery.segment import PATIENCE_S, Segment, address, discovered, edge_mcp_in, segment
 from tests.transports.networks import ROOT, Host
 
@@ -117,3 +123,65 @@ def test_what_only_this_machine_reaches_is_not_advertised_nor_what_should_not_be
     ):
         assert answers(host, address(2))
         assert discovered(host) == {}
+
+
+def test_two_servers_on_one_device_have_two_names(lan: Segment, tmp_path: Path) -> None:
+    device, host, _ = lan.hosts
+    with served(device, home=tmp_path):
+        (name,) = until(host, lambda found: len(found) == 1)
+        with served(device, home=tmp_path, listen=f"*:{PORT + 1}"):
+            found = until(host, lambda found: len(found) == 2)
+            assert set(found) == {name, f"{name} (2)"}
+            assert str(PORT + 1) in json.dumps(found[f"{name} (2)"])
+
+
+def test_a_network_that_passes_no_multicast_on_stops_nothing(lan: Segment, tmp_path: Path) -> None:
+    device, host, _ = lan.hosts
+    flood = ("bridge", "link", "set", "dev", "p1", "mcast_flood")
+    lan.bridge.run(*flood, "off")
+    lan.bridge.run("bridge", "link", "set", "dev", "p2", "mcast_flood", "off")
+    with served(device, home=tmp_path):
+        assert answers(host, address(1))
+        assert discovered(host) == {}
+        assert answers(host, address(1))
+        lan.bridge.run(*flood, "on")
+        lan.bridge.run("bridge", "link", "set", "dev", "p2", "mcast_flood", "on")
+        until(host, lambda found: bool(found))
+
+
+def test_a_port_that_another_program_has_is_waited_for(lan: Segment, tmp_path: Path) -> None:
+    device, host, _ = lan.hosts
+    script = (
+        "import socket, sys; one = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); one.bind(('::', 5353)); "
+        "print(flush=True); sys.stdin.read()"
+    )
+    taken = device.start(sys.executable, "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert taken.stdout is not None
+        taken.stdout.readline()
+        with served(device, home=tmp_path) as process:
+            assert process.stderr is not None
+            assert "this device is not advertised in the network" in process.stderr.readline()
+            assert answers(host, address(1))
+            taken.communicate(timeout=PATIENCE_S)
+            until(host, lambda found: bool(found))
+            process.terminate()
+            assert "is not advertised" not in process.stderr.read()
+    finally:
+        taken.kill()
+        taken.communicate()
+
+
+async def test_without_the_library_nothing_is_advertised_and_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def offer() -> Offer:
+        return Offer(())
+
+    monkeypatch.setitem(sys.modules, "edge_mcp.discovery.advertise", None)
+    advertising = Advertising(Config(listen="*:0"), offer)
+    with caplog.at_level(logging.INFO):
+        advertising.start(Opened("*", 1, "", False), Changes())
+    await advertising.close()
+    assert len(caplog.messages) == 1
+    assert "is not advertised" in caplog.text

@@ -8,6 +8,7 @@ import atheris
 with atheris.instrument_imports():
     from multidict import CIMultiDict
 
+    from edge_mcp.discovery.advert import advert_of
     from edge_mcp.engine.channel import Deframer
     from edge_mcp.engine.messages import Reply
     from edge_mcp.errors import ChannelError
@@ -102,6 +103,14 @@ def lines(data: bytes) -> None:
     ]
 
 
+def advert(data: bytes) -> None:
+    """Any TXT record is an advert or none, and what is one says the same again."""
+    pairs = [part.partition(b"=") for part in data.split(b"\n")]
+    said = advert_of({b"id": b"3f2a" * 4, **{key: value if sign else None for key, sign, value in pairs}})
+    if said is not None:
+        assert advert_of({key.encode(): value.encode() for key, value in said.encoded().items()}) == said
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "session": session,
     "packed": packed,
@@ -109,6 +118,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "ladder": ladder,
     "channel": channel,
     "lines": lines,
+    "advert": advert,
 }
 
 if __name__ == "__main__":
