@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -128,7 +129,8 @@ class Gateway:
             sockets=manager.sockets(),
             ready=lambda _opened: manager.ready("many devices as one"),
         )
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, manager)
+        if not os.isatty(0):  # of a terminal it goes on meaning that it is gone
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, manager)
         tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
         background = [asyncio.create_task(self._connect()), asyncio.create_task(self._follow())]
         if self._lookout is not None:

@@ -70,7 +70,7 @@ async def gateway(folder: Path, **ports: int) -> AsyncIterator[tuple[asyncio.sub
 async def shown(client: Client, *names: str) -> None:
     """Wait for these tools."""
     async with asyncio.timeout(30):
-        while (now := sorted(tool.name for tool in (await client.list_tools(cache_mode="reload")).tools)) != sorted(names):
+        while (now := sorted(tool.name for tool in (await client.list_tools(cache_mode="refresh")).tools)) != sorted(names):
             await asyncio.sleep(0.05)
     assert now == sorted(names)
 
@@ -92,7 +92,7 @@ async def test_the_official_client_has_all_devices_in_one(tmp_path: Path, mode: 
         await shown(client, "kitchen.count", "kitchen.wait", "garage.count", "garage.wait")
         heard: list[str | None] = []
 
-        async def progress(_done: float, _total: float | None, message: str | None) -> None:
+        async def progress(progress: float, total: float | None, message: str | None) -> None:
             heard.append(message)
 
         assert not (await client.call_tool("kitchen.count", {"to": 3}, progress_callback=progress)).is_error
