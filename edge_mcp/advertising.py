@@ -95,6 +95,7 @@ class Advertising:
             tls=bool(opened.fingerprint),
             fingerprint=opened.fingerprint.removeprefix("sha256:")[:32],
             auth="token" if opened.token else "none",
+            pairing=opened.pairing,
             tools=len(offer.tools),
             catalogue=hashlib.sha256(msgspec.json.encode(offer.tools)).hexdigest()[:8],
             load=offer.load,

@@ -29,17 +29,20 @@ _ADAPTERS = {
     "token hash": "edge_mcp.transports.access:token_hash",
     "token": "edge_mcp.tokens:find",
     "tls": "edge_mcp.transports.tls:of",
+    "paired": "edge_mcp.pairing.hosts:PairedHosts",
+    "pairing": "edge_mcp.pairing.device:served",
 }
 
 
 class Opened(NamedTuple):
     """What peers in the network can connect to: `host` as in the settings; `fingerprint` of the certificate, or nothing;
-    whether they have to show a `token`."""
+    whether they have to show a `token`, and whether they can pair."""
 
     host: str
     port: int
     fingerprint: str
     token: bool
+    pairing: bool = False
 
 
 def listeners(
@@ -102,6 +105,8 @@ def _http(
         message=config.max_message_bytes(),
     )
     identity = _load("tls")(config.tls_certificate, config.tls_key, tls_folder()) if config.tls else None
+    paired = _load("paired")()
+    pair = _load("pairing")(config.name, identity.fingerprint if identity else "", paired)
     info = server.about.info
     name = re.sub(r"[^\w.-]", "-", info.name, flags=re.ASCII)
     options = _load("http options")(
@@ -121,12 +126,14 @@ def _http(
         deflate=config.deflate,
         allowed=allowed,
         links=links,
+        paired=paired.who,
+        pair=pair,
     )
     certificate = f"\nits certificate is {identity.fingerprint}" if identity else ""
 
     def up(url: str) -> None:
         say(f"listening on {url} and {url.replace('http', 'ws', 1)}{certificate}")
-        ready(Opened(host, urlsplit(url).port or port, identity.fingerprint if identity else "", bool(token)))
+        ready(Opened(host, urlsplit(url).port or port, identity.fingerprint if identity else "", bool(token), pair is not None))
 
     listener: Listener = _load("http")(host, port, options, up, sockets)
     return listener

@@ -17,6 +17,7 @@ COMMANDS = {
     "connect": "let a host that only speaks stdio use a device on the network",
     "discover": "find the devices in this network",
     "hosts": "print or write what a host's configuration needs to use a device",
+    "pair": "let a device and this machine know each other, by six digits",
     "models": "look after the models: list, show, add, use …",
     "top": "watch a running server: its load, models and queue",
     "doctor": "look at this device: what may be wrong, and what to do",

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import socket
+import time
 from typing import Any
 
 from edge_mcp import tokens
@@ -23,6 +24,8 @@ def parser() -> Parser:
     )
     parser.add_argument("--new", action="store_true", help="make a new one: who has the old one has to be told")
     parser.add_argument("--show", action="store_true", help="show the one there is, and make none")
+    parser.add_argument("--list", action="store_true", help="list the hosts that are paired with this device")
+    parser.add_argument("--revoke", metavar="NAME", help="withdraw the token of a host that is paired with it")
     parser.add_config()
     parser.add_debug()
     return parser
@@ -32,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     """Make or show the token. Raises: EdgeError."""
     if options.new and options.show:
         raise ConfigError("--new and --show do not go together")
+    if options.list or options.revoke:
+        return _paired(options.revoke)
     config = load(options.config)
     made = _made(options.new, options.show, config.token_file)
     token = made or tokens.find(config.token_file)
@@ -45,6 +50,19 @@ def run(options: argparse.Namespace) -> int:
         print(f"\ncertificate: {shown.fingerprint}\n  in {shown.certificate}")
     if made:
         print(f"\nA new token is in {tokens.own_file()}. A server that runs already takes it when it starts again.")
+    return 0
+
+
+def _paired(revoke: str | None) -> int:
+    """List the paired hosts, or withdraw the token of one. Raises: ConfigError."""
+    from edge_mcp.pairing.hosts import PairedHosts
+
+    hosts = PairedHosts()
+    if revoke and not hosts.remove(revoke):
+        names = ", ".join(host.name for host in hosts.all()) or "none"
+        raise ConfigError(f"no host {revoke[:100]!r} is paired with this device", f"Those that are: {names}")
+    for host in hosts.all():
+        print(f"{host.name}  paired {time.strftime('%Y-%m-%d %H:%M', time.localtime(host.paired))}")
     return 0
 
 

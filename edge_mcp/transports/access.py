@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import ipaddress
 import socket
+from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -12,9 +13,16 @@ from edge_mcp.protocol.headers import Fields, Refusal
 
 class Access:
     """Judges requests. `token_hash` is the SHA-256 of the bearer token, or empty where none is asked for; `hosts` are names
-    by which this machine is called besides its own."""
+    by which this machine is called besides its own; `paired` names the host whose own token has a hash, if one has."""
 
-    def __init__(self, listen_host: str, hosts: tuple[str, ...] = (), token_hash: bytes = b"") -> None:
+    def __init__(
+        self,
+        listen_host: str,
+        hosts: tuple[str, ...] = (),
+        token_hash: bytes = b"",
+        paired: Callable[[bytes], str | None] = lambda token_hash: None,
+    ) -> None:
+        self._paired = paired
         self._names = own_names(listen_host) | {name.lower().rstrip(".") for name in hosts}
         self._token_hash = token_hash
         self._principal = f"token-{token_hash.hex()[:12]}" if token_hash else ""
@@ -27,9 +35,12 @@ class Access:
         scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
         # Hashes are compared, so that the time taken tells nothing about the token, not even its length.
         given = hashlib.sha256(token.strip().encode("utf-8", "surrogatepass")).digest()
-        if scheme.lower() == "bearer" and hmac.compare_digest(given, self._token_hash):
+        if scheme.lower() != "bearer":
+            return None
+        host = self._paired(given)
+        if hmac.compare_digest(given, self._token_hash):
             return self._principal
-        return None
+        return f"host-{host}" if host is not None else None
 
     def check_site(self, fields: Fields) -> Refusal | None:
         """Whether the request was meant for this machine, and comes from no page of another site."""

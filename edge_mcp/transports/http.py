@@ -6,7 +6,7 @@ import math
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -25,7 +25,7 @@ from edge_mcp.transports.limits import ConnectionLimit, RateLimit
 from edge_mcp.transports.old_sse import MESSAGES, STREAM, OldEndpoint
 from edge_mcp.transports.sessions import IDLE_S, Sessions
 from edge_mcp.transports.sse import SERVER
-from edge_mcp.transports.streamable import Endpoint, Schema, Stateless, Timing, no_schema, refused
+from edge_mcp.transports.streamable import Endpoint, Schema, Stateless, Timing, no_schema, read, refused
 from edge_mcp.transports.upgrade import Sockets
 from edge_mcp.transports.websocket import Shared
 from edge_mcp.transports.wheel import Wheel
@@ -38,6 +38,7 @@ EVERYWHERE = "*"
 METHODS = "GET, POST, DELETE"
 SHUTDOWN_S = 0.5
 NETWORK_RATE = 1000
+PAIR_BYTES, PAIR_S = 4096, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Options:
     """How to serve. `card` is what the server says of itself to who looks for one, `is_ready` whether it can take calls;
     `schema` and `stateless` are those of streamable.Endpoint; `metrics` is what `/metrics` says; `keepalive` and `pace` are
     those of wheel.Wheel; `deflate`: WebSockets may be compressed, as far as `allowed` says (websocket.Shared); `links` are
-    counted."""
+    counted; `paired` is that of Access; `pair` answers what an address posts to `/pair`, with a status and JSON."""
 
     roots: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
@@ -77,6 +78,8 @@ class Options:
     deflate: bool = True
     allowed: Callable[[], str] = lambda: FULL
     links: Links = field(default_factory=Links)
+    paired: Callable[[bytes], str | None] = lambda token_hash: None
+    pair: Callable[[bytes, str], Awaitable[tuple[int, bytes]]] | None = None
 
 
 class HttpListener:
@@ -98,7 +101,7 @@ class HttpListener:
         self._options = options
         self._opened = sockets
         self._ready = ready
-        self._access = Access(host, options.hosts, options.token_hash)
+        self._access = Access(host, options.hosts, options.token_hash, options.paired)
 
     async def listen(self, serve: Serve) -> None:
         """See Listener; calls `ready` with the URL once peers can connect."""
@@ -193,6 +196,8 @@ class _Gate:
         if path == "/metrics" and self._options.metrics is not None:
             peer = self._admitted(request, address, "GET, HEAD")
             return refused(peer) if isinstance(peer, Refusal) else about.metrics(self._options.metrics())
+        if path == "/pair" and self._options.pair is not None:
+            return await self._pair(request, address)
         public = self._public(request, path)
         return public or web.Response(status=404, text="There is nothing here. MCP is at /mcp\n")
 
@@ -226,6 +231,20 @@ class _Gate:
             return refused(peer)
         return await (self._old.get if path == STREAM else self._old.post)(request, peer)
 
+    async def _pair(self, request: web.BaseRequest, address: str) -> web.Response:
+        """Needs no token: it is how a host gets one. Whoever comes through a proxy may be anywhere."""
+        assert self._options.pair is not None  # noqa: S101 - narrows the type for mypy
+        fields = request.headers
+        refusal = headers.not_allowed("POST") if request.method != "POST" else headers.check_content(fields, PAIR_BYTES)
+        refusal = refusal or self._access.check_site(fields)
+        if refusal is None and any(name in fields for name in _PROXIED):
+            refusal = Refusal(403, "pairing goes through no proxy")
+        body = refusal or await read(request, PAIR_BYTES, PAIR_S, lambda size: True)
+        if isinstance(body, Refusal):
+            return refused(body)
+        status, said = await self._options.pair(body, address)
+        return web.Response(status=status, body=said, content_type="application/json", headers={"Cache-Control": "no-store"})
+
     def _admitted(self, request: web.BaseRequest, address: str, methods: str) -> Peer | Refusal:
         """Who asks, if they may: the first steps of the ladder, which need no body."""
         principal = self._access.principal(request.headers)
@@ -245,6 +264,7 @@ class _Gate:
         return refused(refusal) if refusal else web.Response()  # which goes nowhere: aiohttp has let the connection go
 
 
+_PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 _EXPECTATION = Refusal(417, "the only expectation that can be met is 100-continue", headers={"Connection": "close"})
 
 
