@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.discovery.segment import Segment, address, segment
-from tests.discovery.test_advertise import PORT, served
+from tests.discovery.test_advertise import PORT, served, until
 from tests.transports.networks import ROOT
 
 # A daemon of the host's own, with a /run of its own. It is asked for one service after the other.
@@ -41,6 +41,7 @@ def test_avahi_shows_and_resolves_it_under_both_names_and_by_what_it_takes(lan: 
     shutil.copytree(ROOT / "models/face-detector", tmp_path / "none/face-detector")
     services = ("_edge-mcp._tcp", "_mcp._tcp", "_image._sub._edge-mcp._tcp", "_audio._sub._edge-mcp._tcp")
     with served(device, "--name", "kitchen", home=tmp_path):
+        until(host, bool)  # Avahi's tool ends with what it hears at once
         words = ["nsenter", "--target", str(host.pid), "--net", "--", "unshare", "--mount", "--propagation=private"]
         ended = subprocess.run(
             [*words, "sh", "-c", _BROWSE, "sh", str(tmp_path / "avahi.conf"), *services],
