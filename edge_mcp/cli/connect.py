@@ -99,7 +99,7 @@ async def _stdio(device: Device) -> None:
 async def _http(device: Device, port: int) -> None:
     from edge_mcp.transports.http import HttpListener
 
-    bridge = Bridge(device, routes=True)
+    bridge = Bridge(device)
     await HttpListener("127.0.0.1", port, ready=lambda url: _say(f"listening on {url}")).listen(bridge.serve)
 
 

@@ -34,26 +34,25 @@ _MAX_PAGES = 100
 
 
 class Bridge:
-    """Serves hosts with what a device has. `routes`: hosts have a stream for each request, see Record."""
+    """Serves hosts with what a device has."""
 
-    def __init__(self, device: Device, routes: bool = False) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
-        self._routes = routes
         self._passing = asyncio.Semaphore(MAX_PASSING)
 
     async def serve(self, connection: Connection) -> None:
         """Serve one host until it is done; see transports.base.Serve. Raises: ConfigError when there is no such device."""
         async with self._passing if connection.peer.passing else contextlib.nullcontext():
-            await _Relay(self._device, connection, self._routes).run()
+            await _Relay(self._device, connection).run()
 
 
 class _Relay:
     """One host's conversation with the device."""
 
-    def __init__(self, device: Device, host: Connection, routes: bool) -> None:
+    def __init__(self, device: Device, host: Connection) -> None:
         self._device = device
         self._host = host
-        self._record = Record(routes)
+        self._record = Record()
         self._backoff = Backoff()
         self._line: Line | None = None
         self._up = False

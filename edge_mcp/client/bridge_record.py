@@ -4,6 +4,7 @@ Frames pass as the bytes that came. What is decoded is the envelope; the params 
 be brought about again.
 """
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -56,15 +57,14 @@ class Open:
     """On the connection that there is."""
     acknowledged: bool = False
     token: RequestId | msgspec.UnsetType | None = msgspec.UNSET
+    reached: float = -math.inf
+    """The progress that was told last."""
 
 
 class Record:
-    """One host's conversation. What comes from either end goes through it, and it says what to do with it.
+    """One host's conversation. What comes from either end goes through it, and it says what to do with it."""
 
-    `routes`: the host has a stream for each request, so that it matters which one a progress notification is about.
-    """
-
-    def __init__(self, routes: bool = True) -> None:
+    def __init__(self) -> None:
         self.answered = 0
         self.hello: bytes = b""
         """The params of `initialize`, once the device has agreed."""
@@ -78,7 +78,6 @@ class Record:
         self._subscribed: dict[str, bytes] = {}
         self._lists: dict[tuple[str, str | None], bytes] = {}
         self._questions = Questions()
-        self._routes = routes
 
     # From the host
 
@@ -217,7 +216,7 @@ class Record:
             self.silence_s = words.silence(envelope.params)
             return None
         if method == "notifications/progress":
-            return ToHost(frame, self._with_token(parameters(envelope.params).progressToken))
+            return self._progressed(frame, parameters(envelope.params))
         if method == "notifications/cancelled":
             return self._withdrawn(frame, parameters(envelope.params).requestId)
         subscription = parameters(envelope.params).meta.subscription
@@ -231,6 +230,16 @@ class Record:
                 entry.acknowledged = True
             return ToHost(frame, subscription)
         return ToHost(frame, self._latest() if method == "notifications/message" else None)
+
+    def _progressed(self, frame: bytes, params: Params) -> ToHost | None:
+        """Progress only grows, as MCP has it, also that of a request that was made again."""
+        entry = self._with_token(params.progressToken)
+        if entry is None:
+            return ToHost(frame, self._latest() if len(self._open) == 1 else None)
+        if entry.tries > 1 and params.progress <= entry.reached:
+            return None
+        entry.reached = params.progress
+        return ToHost(frame, entry.ids[0])
 
     def _question(self, frame: bytes, known: RequestId, envelope: Envelope) -> ToHost | ToDevice:
         """A request of the device's."""
@@ -364,14 +373,12 @@ class Record:
         for known in entry.ids:
             self._open.pop(known, None)
 
-    def _with_token(self, token: RequestId | None) -> RequestId | None:
-        if not self._routes or len(self._open) == 1:
-            return self._latest()
-        for known, entry in self._open.items():
-            if entry.token is msgspec.UNSET:
-                entry.token = words.frame_params(entry.frame).meta.progressToken if entry.frame else None
-            if entry.token == token:
-                return known
+    def _with_token(self, token: RequestId | None) -> Open | None:
+        for entry in self._open.values():
+            if entry.token is msgspec.UNSET:  # a batch has no method
+                entry.token = words.frame_params(entry.frame).meta.progressToken if entry.frame and entry.method else None
+            if token is not None and entry.token == token:
+                return entry
         return None
 
     def _latest(self) -> RequestId | None:

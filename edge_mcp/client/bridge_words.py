@@ -74,6 +74,7 @@ class Params(msgspec.Struct):
     cursor: str | None = None
     requestId: RequestId | None = None
     progressToken: RequestId | None = None
+    progress: float = 0.0
     task: msgspec.Raw = msgspec.Raw()
     arguments: _Arguments = msgspec.field(default_factory=_Arguments)
     notifications: Filter = msgspec.field(default_factory=Filter)

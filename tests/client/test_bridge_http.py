@@ -55,7 +55,7 @@ async def bridged(url: str, said: Callable[[str], None] = lambda line: None) -> 
     """A bridge to the device at `url`, by its own."""
     device = Device(lambda: WebSocketServer.connect(url.replace("http", "ws", 1)), said)
     try:
-        async with listening(Bridge(device, routes=True).serve) as own:
+        async with listening(Bridge(device).serve) as own:
             yield own
     finally:
         await device.close()

@@ -285,6 +285,32 @@ def test_what_is_told_goes_to_the_stream_that_it_is_about() -> None:
     assert about("notifications/tools/list_changed") is None
 
 
+def test_progress_only_grows_although_a_call_is_made_again() -> None:
+    record = initialized()
+    ask(record, 1, "tools/call", name="t", _meta={"progressToken": "p"})
+    ask(record, 2, "ping")
+
+    def told(*steps: float) -> list[float]:
+        outs = [
+            record.from_device(frame(method="notifications/progress", params={"progressToken": "p", "progress": n}))
+            for n in steps
+        ]
+        return [plain(out)["params"]["progress"] for out in outs if out is not None]
+
+    assert told(0, 1, 2) == [0, 1, 2]
+    list(record.lost())
+    assert [one["id"] for one in again(record)] == [1, 2]
+    assert told(0, 1, 2, 2.5, 3) == [2.5, 3]
+
+
+def test_progress_of_a_batch_ends_no_connection() -> None:
+    record = initialized("2025-03-26")
+    calls = [{"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": {"_meta": {"progressToken": n}}} for n in (1, 2)]
+    record.from_host(json.dumps(calls).encode(), True)
+    told = frame(method="notifications/progress", params={"progressToken": 2, "progress": 1})
+    assert record.from_device(told) == ToHost(told, None)
+
+
 def test_a_batch_is_one_and_is_never_repeated() -> None:
     record = initialized("2025-03-26")
     batch = b'[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"ping"}]'
