@@ -212,14 +212,15 @@ class Child:
 
 
 class WebSocket:
-    """Just enough of RFC 6455 for one client: a handshake and unfragmented text messages."""
+    """Just enough of RFC 6455 for one client: a handshake and unfragmented messages, of text or (`mcp.msgpack`) binary."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, subprotocol: str = "mcp") -> None:
+        self._first = b"\x81" if subprotocol == "mcp" else b"\x82"
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
             f"GET /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mcp\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n".encode()
         )
         self._file = self.socket.makefile("rb")
         status = self._file.readline()
@@ -234,10 +235,10 @@ class WebSocket:
         return self._messages() if expects_answer else iter(())
 
     def head(self, message: bytes) -> bytes:
-        """What goes before a text message of less than 64 KiB; its mask is zeros."""
+        """What goes before a message; its mask is zeros."""
         size = len(message)
-        length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126, *size.to_bytes(2, "big")])
-        return b"\x81" + length + bytes(4)
+        kind, wide = (size, 0) if size < 126 else (126, 2) if size < 65536 else (127, 8)
+        return self._first + bytes([0x80 | kind]) + (size.to_bytes(wide, "big") if wide else b"") + bytes(4)
 
     def close(self) -> None:
         """Leave."""

@@ -17,7 +17,7 @@ from typing import Protocol
 
 FIRST_ID = 1_000_000_000  # every call has the same length
 TIMEOUT_S = 60
-_PROOF = b'"structuredContent"'  # in every good answer, once
+_PROOF = b"structuredContent"  # in every good answer, once
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.I)
 _CHUNK = 1 << 20
 
@@ -193,15 +193,16 @@ class Post(_Connection):
         return end + 4 + int(length[1])
 
 
-class WebSocketText(_Connection):
-    """A WebSocket with text messages; see Lane."""
+class WebSocketMessages(_Connection):
+    """A WebSocket, with text or binary messages; see Lane."""
 
     def _size(self, answer: bytes) -> int:
-        if len(answer) < 4:
+        if len(answer) < 10:
             return 0
-        if answer[0] != 0x81 or answer[1] > 126:
+        if answer[0] not in (0x81, 0x82) or answer[1] > 127:
             raise _wrong(answer)
-        return 4 + int.from_bytes(answer[2:4], "big") if answer[1] == 126 else 2 + answer[1]
+        end = {126: 4, 127: 10}.get(answer[1], 2)
+        return end + (int.from_bytes(answer[2:end], "big") if end > 2 else answer[1])
 
 
 def _read(fd: int) -> bytes:

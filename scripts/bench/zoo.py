@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from child import META, MODERN, Child, Conversation, Http, WebSocket
-from load import FIRST_ID, Lane, Pipe, Post, WebSocketText
+from load import FIRST_ID, Lane, Pipe, Post, WebSocketMessages
 from report import ROOT
 
 VARIANTS = 256
@@ -62,13 +62,13 @@ def lay_out(folder: Path, one_by_one: bool = False) -> Path:
     return models
 
 
-def arguments(name: str, variant: int) -> dict[str, Any]:
-    """What a call of a model's tool says; the same for the same variant."""
+def arguments(name: str, variant: int, rows: int = 0) -> dict[str, Any]:
+    """What a call of a model's tool says, of so many rows if that is said; the same for the same variant."""
     rng = random.Random(variant)
     if name == "mlp":
         return {"input": _tensor([1, 490], rng, 1.0)}
     if TOOLS[name] == "silero":
-        rows = ROWS.get(name, 1)
+        rows = rows or ROWS.get(name, 1)
         return {"input": _tensor([rows, 576], rng, 0.1), "state": _tensor([2, rows, 128], rng, 0.5), "sr": 16000}
     picture = (_FILES[name] / "sample.jpg").read_bytes()
     comment = b"\xff\xfe\x00\x06" + struct.pack(">I", variant)  # a JPEG segment that says nothing of the picture
@@ -161,7 +161,7 @@ class Server:
         for number in range(callers):
             way = Http(self._port, MODERN) if self._transport == "HTTP" else WebSocket(self._port)
             stack.callback(way.close)
-            kind = Post if isinstance(way, Http) else WebSocketText
+            kind = Post if isinstance(way, Http) else WebSocketMessages
             turn = number * len(messages) // callers
             own = [*messages[turn:], *messages[:turn]]
             found.append(kind(way.socket, [way.head(message) + message for message in own]))
