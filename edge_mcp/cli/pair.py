@@ -6,7 +6,7 @@ import socket
 import sys
 
 from edge_mcp.cli.options import Parser
-from edge_mcp.client.known import Known, KnownDevices
+from edge_mcp.client.known import Known, KnownDevices, address_key
 from edge_mcp.client.resolve import find, is_name
 from edge_mcp.discovery.identity import instance_name
 from edge_mcp.errors import ConfigError
@@ -43,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     id_ = own_id()
     device = host.pair(url, id_, instance_name(socket.gethostname().partition(".")[0], id_), _digits)
     devices.remember(Known(device.id, device.name, device.fingerprint, device.token))
+    if not is_name(options.device):  # it may be called by its address again
+        devices.remember(Known("", device.name, device.fingerprint, device.token, address_key(url)))
     certificate = f"; its certificate is sha256:{device.fingerprint}" if device.fingerprint else ", without TLS"
     print(f"paired with {device.name} ({device.id}){certificate}")
     return 0

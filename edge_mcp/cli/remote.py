@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edge_mcp import tokens
 from edge_mcp.client import dial
+from edge_mcp.client.known import KnownDevices, address_key
 
 if TYPE_CHECKING:  # aiohttp is for those who connect
     from edge_mcp.client.websocket import WebSocketServer
@@ -24,9 +26,14 @@ def dialling(
 
 
 def token_for(file: str, url: str) -> str:
-    """The token to show. This device's own is for servers on this device: nobody else gets to see it."""
-    if file or tokens.VARIABLE in os.environ or _host(url) in ("localhost", "127.0.0.1", "::1"):
-        return tokens.find(file)
+    """The token to show: this device's own to servers on this device, and to nobody else; or what the device at this address
+    gave when it was paired with. (That it is the same one is proved before, see client.trust.)"""
+    own = file or tokens.VARIABLE in os.environ or _host(url) in ("localhost", "127.0.0.1", "::1")
+    if own and (token := tokens.find(file)):
+        return token
+    with suppress(ValueError):
+        known = KnownDevices().get(address_key(url))
+        return known.token if known else ""
     return ""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,6 +37,13 @@ class Known:
     def key(self) -> str:
         """By what it is told from others."""
         return self.id or self.url
+
+
+def address_key(url: str) -> str:
+    """By what a device is told that is only known by its address: how its URL begins. Raises: ValueError."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+    return f"{parts.scheme}://[{host}]:{port}" if ":" in host else f"{parts.scheme}://{host}:{port}"
 
 
 class KnownDevices:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from edge_mcp.client.known import Known, KnownDevices
+from edge_mcp.client.known import Known, KnownDevices, address_key
 from edge_mcp.errors import ConfigError
 
 CONNECT_S = 10.0
@@ -60,8 +60,8 @@ class Trust:
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._port = parts.port or 443
-        address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-        self._device = device or Known("", address, url=f"wss://{address}")
+        address = address_key(url)
+        self._device = device or Known("", address.removeprefix("wss://"), url=address)
         self._name = self._device.name
         self._known = known
         self._say = say

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 UNIT = "edge-mcp.service"
 PYTHON = "3.13"
 """What the machine has."""
+URL = "wss://127.0.0.1:8765/mcp"
 INSTALL = "/root/bundle/install"
 
 
@@ -70,22 +71,24 @@ def token(machine: Machine) -> str:
     return machine.path("/etc/edge-mcp/token").read_text().strip()
 
 
-def call(machine: Machine, *words: str) -> "subprocess.CompletedProcess[str]":
-    """`edge-mcp call`, in the machine's network but not on it: as a host would."""
-    environment = {**os.environ, "EDGE_MCP_TOKEN": token(machine), "XDG_DATA_HOME": str(machine.folder / "host")}
+def on_a_host(machine: Machine, *words: str, typed: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
+    """A command in the machine's network but not on it."""
     process = machine.outside(
-        *(sys.executable, "-m", "edge_mcp", "call", *words, "--url", "wss://127.0.0.1:8765/mcp"),
+        *(sys.executable, "-m", "edge_mcp", *words),
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "XDG_DATA_HOME": str(machine.folder / "host"), **environment},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(typed, timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def finds_the_cat(machine: Machine) -> None:
-    ended = call(machine, "detect_objects", "image=@tests/fixtures/chelsea.png", "--json")
+def finds_the_cat(machine: Machine, **environment: str) -> None:
+    environment = environment or {"EDGE_MCP_TOKEN": token(machine)}
+    words = ("call", "detect_objects", "image=@tests/fixtures/chelsea.png", "--json", "--url", URL)
+    ended = on_a_host(machine, *words, **environment)
     assert ended.returncode == 0, ended.stderr
     assert "Cat" in json.dumps(json.loads(ended.stdout))
 
@@ -115,6 +118,17 @@ def test_installing_again_changes_nothing(machine: Machine) -> None:
     finds_the_cat(machine)
 
 
+def test_a_host_pairs_by_the_digits_that_the_owner_sees(machine: Machine) -> None:
+    digits = machine.run("edge-mcp", "pair").stdout
+    other = {"XDG_DATA_HOME": str(machine.folder / "laptop")}
+    ended = on_a_host(machine, "pair", URL, typed=digits, **other)
+    assert ended.returncode == 0, ended.stderr
+    finds_the_cat(machine, **other)
+    (host,) = machine.run("edge-mcp", "token", "--list").stdout.splitlines()
+    machine.run("edge-mcp", "token", "--revoke", host.split()[0])
+    assert on_a_host(machine, "call", "detect_language", "text=Hallo", "--url", URL, **other).returncode == 1
+
+
 def test_a_server_that_hangs_is_started_again_by_the_watchdog(machine: Machine) -> None:
     drop_in = machine.path(f"/etc/systemd/system/{UNIT}.d")
     drop_in.mkdir()
@@ -140,7 +154,7 @@ def test_a_server_that_hangs_is_started_again_by_the_watchdog(machine: Machine) 
 def test_a_reload_takes_up_a_new_model_and_loses_no_call(machine: Machine) -> None:
     pid = main_pid(machine)
     caller = machine.outside(
-        *(sys.executable, str(Path(__file__).with_name("caller.py")), "wss://127.0.0.1:8765/mcp"),
+        *(sys.executable, str(Path(__file__).with_name("caller.py")), URL),
         cwd=ROOT,
         env={**os.environ, "EDGE_MCP_TOKEN": token(machine), "XDG_DATA_HOME": str(machine.folder / "host")},
         stdin=subprocess.PIPE,

@@ -44,8 +44,12 @@ async def test_a_person_pairs_and_withdraws(tmp_path: Path, tls: bool) -> None:
         assert status == 0
         status, out, said = await edge(laptop, "pair", url, typed=digits)
         assert (status, out.startswith("paired with ")) == (0, True), said
-        (known,) = msgspec.json.decode((laptop / "edge-mcp/devices.json").read_bytes(), type=list[Known])
+        known, by_address = msgspec.json.decode((laptop / "edge-mcp/devices.json").read_bytes(), type=list[Known])
         assert bool(known.fingerprint) == tls
+        assert (by_address.id, by_address.token, by_address.fingerprint) == ("", known.token, known.fingerprint)
+        status, out, said = await edge(laptop, "call", "detect_language", "text=Wo ist der Bahnhof?", "--url", url, "--json")
+        assert (status, '"de"' in out) == (0, True), said
+        assert (await edge(tmp_path / "stranger", "call", "detect_language", "text=Hallo", "--url", url))[0] == 1
 
         async def let_in() -> int:
             address, fields = url.replace("ws", "http", 1), {"Authorization": f"Bearer {known.token}"}
