@@ -1,8 +1,8 @@
 """A network of hosts for tests: a `Segment` whose cables can be cut, with devices and callers as processes of their own.
 
     with lab(6) as lan:
-        with device(lan.hosts[0], home, "--name", "kitchen"): ...
-        lan.cut(1); lan.mend(1); lan.deafen(1); lan.readdress(1, "10.78.0.99")
+        with device(lan.hosts[0], home, "kitchen"): ...
+        lan.cut(1); lan.mend(1); lan.readdress(1, "10.78.0.99")
 
 Hosts are counted from 1, and host N is at `address(N)`. Everything is gone when the `with` ends: namespaces end with their
 processes. Names of interfaces are in the namespaces only: any number of tests may run at once.
@@ -44,11 +44,6 @@ class Lab(Segment):
     def mend(self, number: int) -> None:
         """Plug it in again."""
         self.bridge.run("ip", "link", "set", f"p{number}", "up")
-
-    def deafen(self, number: int, deaf: bool = True) -> None:
-        """Let nothing that is sent to groups reach the host, nor others from it; what is sent to one host gets through."""
-        for port in (f"p{number}",) if not deaf else (f"p{one}" for one in range(1, len(self.hosts) + 1)):
-            self.bridge.run("bridge", "link", "set", "dev", port, "mcast_flood", "off" if deaf else "on")
 
     def readdress(self, number: int, to: str) -> None:
         """Give the host another address, as a router does."""

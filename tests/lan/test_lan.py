@@ -125,3 +125,13 @@ def test_a_device_that_is_four_times_slower_gets_about_a_quarter(lan: Lab, devic
     assert (told["lost"], told["wrong"]) == (0, 0), told
     others = sum(told["by"][name] for name in NAMES[1:]) / (DEVICES - 1)
     assert 0.1 < told["by"].get("pi1", 0) / others < 0.45, told
+
+
+def test_a_device_with_another_address_is_followed(tmp_path: Path) -> None:
+    with lab(2) as lan:
+        one, here = lan.hosts
+        with device(one, tmp_path / "pi1", "pi1"), gateway(here, tmp_path / "gateway"):
+            assert ended(begun(calling(here, tmp_path / "caller", 20, 2)))["by"] == {"pi1": 20}
+            lan.readdress(1, "10.78.0.99")
+            told = ended(begun(calling(here, tmp_path / "caller", 20, 2)))
+            assert (told["by"], told["lost"]) == ({"pi1": 20}, 0), told
