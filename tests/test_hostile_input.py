@@ -132,6 +132,7 @@ async def test_a_gigabyte_of_base64_over_a_websocket_ends_that_connection_with_t
                 yield '{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"arguments":{"image":"'
                 for _ in range(256):
                     yield "QUJD" * (1024 * 1024)
+                    await asyncio.sleep(0)  # who only compresses would not hear of it until the server has waited enough
 
             with pytest.raises(ConnectionClosed):
                 await socket.send(chunks())
