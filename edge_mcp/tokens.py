@@ -6,6 +6,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge_mcp import private_files
 from edge_mcp.config import data_folder
 from edge_mcp.errors import ConfigError
 
@@ -64,20 +65,7 @@ def read(file: Path) -> str:
 def make(file: Path) -> str:
     """Make a new token and keep it in `file`, which only its owner may read. Raises: ConfigError."""
     token = secrets.token_urlsafe(32)
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w") as stream:
-                stream.write(token + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(file)  # whole or not at all, whenever the power goes
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"the token cannot be kept in {file}: {error.strerror}") from error
+    private_files.write(file, f"{token}\n".encode())
     return token
 
 

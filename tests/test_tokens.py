@@ -80,5 +80,5 @@ def test_a_token_is_made_whole_and_for_its_owner_only() -> None:
 
 def test_a_token_that_cannot_be_kept_is_an_error(home: Path) -> None:
     kept(home / "home", "a file where a folder should be")
-    with pytest.raises(ConfigError, match="cannot be kept in"):
+    with pytest.raises(ConfigError, match="cannot be written"):
         tokens.make(tokens.own_file())

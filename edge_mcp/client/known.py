@@ -4,9 +4,6 @@ One file for all, which only its owner may read. A device is known by its id, or
 by that. An advert in the network says where a device is; what is here says how it has to prove that it is the one.
 """
 
-import fcntl
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from edge_mcp import private_files
 from edge_mcp.config import data_folder
 from edge_mcp.errors import ConfigError
 
@@ -81,30 +79,17 @@ class KnownDevices:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Known]]:
-        """The devices, which are written at the end, whole or not at all; one process at a time."""
-        try:
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise ConfigError(f"{self.file} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        """The devices, which are written at the end; one process at a time."""
+        with private_files.locked(self.file):
             devices = self._read()
             yield devices
-            self._write(devices)
-        finally:
-            os.close(folder)
+            content = msgspec.json.format(msgspec.json.encode(list(devices.values())), indent=1)
+            private_files.write(self.file, content + b"\n")
 
     def _read(self) -> dict[str, Known]:
-        try:
-            with self.file.open("rb") as stream:
-                if os.fstat(stream.fileno()).st_mode & 0o077:
-                    raise ConfigError(f"others may read {self.file}, which has tokens", f"Run: chmod 600 {self.file}")
-                content = stream.read(_MAX_FILE + 1)
-        except FileNotFoundError:
+        content = private_files.read(self.file, _MAX_FILE)
+        if content is None:
             return {known.key: known for known in _of_before(self.file.with_name("known-devices"))}
-        except OSError as error:
-            raise ConfigError(f"{self.file} cannot be read: {error.strerror}") from error
         try:
             devices = msgspec.json.decode(content, type=list[Known])
         except (msgspec.DecodeError, RecursionError) as error:
@@ -112,20 +97,6 @@ class KnownDevices:
                 f"{self.file} is damaged: {error}", "Correct it, or delete it: every device is new again then"
             ) from None
         return {known.key: known for known in devices}
-
-    def _write(self, devices: dict[str, Known]) -> None:
-        temporary = self.file.with_name(f".{self.file.name}.{secrets.token_hex(4)}")
-        content = msgspec.json.format(msgspec.json.encode(list(devices.values())), indent=1) + b"\n"
-        try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self.file)
-        except OSError as error:
-            raise ConfigError(f"{self.file} cannot be written: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _of_before(file: Path) -> Iterator[Known]:

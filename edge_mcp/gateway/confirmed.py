@@ -1,14 +1,12 @@
 """The file in which a gateway keeps what was behind which name: for its owner only, written whole or not at all."""
 
-import fcntl
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from edge_mcp import private_files
 from edge_mcp.config import data_folder
 from edge_mcp.errors import ConfigError
 from edge_mcp.gateway.names import Memory
@@ -33,42 +31,19 @@ class Confirmed:
     @contextmanager
     def changing(self) -> Iterator[Memory]:
         """The memory, which is written at the end if it is another one; one process at a time. Raises: ConfigError."""
-        try:
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise ConfigError(f"{self.file} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        with private_files.locked(self.file):
             memory = self._read()
             before = msgspec.json.encode(memory)
             yield memory
             if (after := msgspec.json.encode(memory)) != before:
-                self._write(after)
-        finally:
-            os.close(folder)
+                private_files.write(self.file, after)
 
     def _read(self) -> Memory:
-        try:
-            with self.file.open("rb") as stream:
-                return msgspec.json.decode(stream.read(MAX_FILE + 1), type=Memory)
-        except FileNotFoundError:
+        content = private_files.read(self.file, MAX_FILE)
+        if content is None:
             return Memory()
-        except OSError as error:
-            raise ConfigError(f"{self.file} cannot be read: {error.strerror}") from error
+        try:
+            return msgspec.json.decode(content, type=Memory)
         except (msgspec.DecodeError, RecursionError) as error:
             hint = "Correct it, or delete it: every tool is new again then"
             raise ConfigError(f"{self.file} is damaged: {error}", hint) from None
-
-    def _write(self, content: bytes) -> None:
-        temporary = self.file.with_name(f".{self.file.name}.{secrets.token_hex(4)}")
-        try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self.file)
-        except OSError as error:
-            raise ConfigError(f"{self.file} cannot be written: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)

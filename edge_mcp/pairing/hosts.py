@@ -1,15 +1,13 @@
 """The hosts that this device is paired with, and the hash of the token that each of them has."""
 
-import fcntl
 import hmac
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from edge_mcp import private_files
 from edge_mcp.config import data_folder
 from edge_mcp.errors import ConfigError
 
@@ -48,16 +46,12 @@ class PairedHosts:
 
     def all(self) -> list[PairedHost]:
         """Every host, the first paired first."""
-        try:
-            with self.file.open("rb") as stream:
-                if os.fstat(stream.fileno()).st_mode & 0o077:
-                    raise ConfigError(f"others may read {self.file}", f"Run: chmod 600 {self.file}")
-                return msgspec.json.decode(stream.read(_MAX_FILE), type=list[PairedHost])
-        except FileNotFoundError:
+        content = private_files.read(self.file, _MAX_FILE)
+        if content is None:
             return []
-        except OSError as error:
-            raise ConfigError(f"{self.file} cannot be read: {error.strerror}") from error
-        except msgspec.DecodeError as error:
+        try:
+            return msgspec.json.decode(content, type=list[PairedHost])
+        except (msgspec.DecodeError, RecursionError) as error:
             raise ConfigError(f"{self.file} is damaged: {error}", "Delete it: every host has to pair again then") from None
 
     def add(self, host: PairedHost) -> None:
@@ -89,30 +83,11 @@ class PairedHosts:
 
     @contextmanager
     def _changing(self) -> Iterator[list[PairedHost]]:
-        """The hosts, which are written at the end, whole or not at all; one process at a time."""
-        temporary = self.file.with_name(f".{self.file.name}.{secrets.token_hex(4)}")
-        try:
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise ConfigError(f"{self.file} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        """The hosts, which are written at the end; one process at a time."""
+        with private_files.locked(self.file):
             hosts = self.all()
             yield hosts
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-                stream.write(msgspec.json.encode(hosts))
-                if os.geteuid() == 0:  # for the service, which is somebody else
-                    owner = os.fstat(folder)
-                    os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self.file)
-        except OSError as error:
-            raise ConfigError(f"{self.file} cannot be written: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-            os.close(folder)
+            private_files.write(self.file, msgspec.json.encode(hosts))
 
 
 def _is_digest(text: str) -> bool:

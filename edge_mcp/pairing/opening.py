@@ -6,13 +6,12 @@ The service takes them away when the first host asks: they are in one place at a
 import os
 import secrets
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from edge_mcp import private_files
 from edge_mcp.config import data_folder
-from edge_mcp.errors import ConfigError
 from edge_mcp.pairing.exchange import PIN_DIGITS
 
 OPEN_S = 120
@@ -39,20 +38,7 @@ def now_s() -> float:
 def open_pairing(file: Path, now: float) -> Opening:
     """Make new digits, in place of any others. Raises: ConfigError."""
     opening = Opening(f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}}", now + OPEN_S)
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(msgspec.json.encode(opening))
-            if os.geteuid() == 0:  # for the service, which is somebody else
-                owner = file.parent.stat()
-                os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
-        temporary.replace(file)
-    except OSError as error:
-        raise ConfigError(f"the digits cannot be kept in {file}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    private_files.write(file, msgspec.json.encode(opening))
     return opening
 
 
