@@ -82,7 +82,7 @@ class Speaker:
         self.process.communicate("\n", timeout=PATIENCE_S)
 
 
-def edge_mcp_in(host: Host, *words: str, home: Path | None = None) -> "subprocess.Popen[str]":
+def edge_mcp_in(host: Host, *words: str, home: Path | None = None, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
     """The command on a host, with a home of its own."""
     home = home or Path(tempfile.mkdtemp())
     return host.start(
@@ -94,7 +94,7 @@ def edge_mcp_in(host: Host, *words: str, home: Path | None = None) -> "subproces
         "-m",
         "edge_mcp",
         *words,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
