@@ -26,13 +26,14 @@ def find(token_file: str, environment: Mapping[str, str] = os.environ) -> str:
     The first of: the setting `token_file`, the variable EDGE_MCP_TOKEN, systemd's credential `token`, and the token that
     `edge-mcp token` made.
     """
-    if token_file:
+    credentials = Path(environment["CREDENTIALS_DIRECTORY"]) if environment.get("CREDENTIALS_DIRECTORY") else None
+    if token_file and Path(token_file).parent != credentials:
         return read(Path(token_file))
-    if VARIABLE in environment:
+    if not token_file and VARIABLE in environment:
         return _checked(environment[VARIABLE], VARIABLE)
-    if folder := environment.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(folder) / "token"
-        if credential.is_file():
+    if credentials is not None:
+        credential = credentials / (Path(token_file).name or "token")
+        if token_file or credential.is_file():
             return _checked(_content(credential), str(credential))  # systemd sees to who may read it
     return read(own_file()) if _may_exist(own_file()) else ""
 

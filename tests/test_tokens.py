@@ -38,6 +38,10 @@ def test_the_first_of_the_places_counts(home: Path) -> None:
     environment[tokens.VARIABLE] = f"{LONG}-of-the-environment"
     assert tokens.find("", environment) == f"{LONG}-of-the-environment"
     assert tokens.find(kept(home / "mine", f" {LONG}\n"), environment) == LONG
+    other = kept(home / "credentials" / "other", f"{LONG}-another", 0o440)
+    assert tokens.find(other, environment) == f"{LONG}-another"  # systemd sees to who may read its credentials
+    with pytest.raises(ConfigError, match="others may read"):
+        tokens.find(other, {})
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o644, 0o660, 0o666, 0o601])

@@ -129,6 +129,32 @@ def test_a_host_pairs_by_the_digits_that_the_owner_sees(machine: Machine) -> Non
     assert on_a_host(machine, "call", "detect_language", "text=Hallo", "--url", URL, **other).returncode == 1
 
 
+def test_the_gateway_is_a_service_too(machine: Machine) -> None:
+    unit = "edge-mcp-gateway.service"
+    assert machine.run("systemd-analyze", "verify", f"/etc/systemd/system/{unit}").stderr == ""
+    options = f"--device here={URL} --device-token-file ${{CREDENTIALS_DIRECTORY}}/token"
+    drop_in = machine.path(f"/etc/systemd/system/{unit}.d")
+    drop_in.mkdir()
+    command = "/opt/edge-mcp/current/bin/edge-mcp gateway --listen *:8766"
+    (drop_in / "here.conf").write_text(f"[Service]\nExecStart=\nExecStart={command} {options}\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "enable", "--quiet", unit)
+    machine.run("systemctl", "start", "--no-block", unit)
+    try:
+        machine.until(unit, ActiveState="active", StatusText="many devices as one")
+        words = ("call", "detect_language", "text=Wo ist der Bahnhof?", "--json", "--url", URL.replace("8765", "8766"))
+        deadline = time.monotonic() + 60
+        while "de" not in (ended := on_a_host(machine, *words, EDGE_MCP_TOKEN=token(machine))).stdout:
+            assert time.monotonic() < deadline, ended.stderr + machine.journal(unit)
+        machine.run("systemctl", "reload", unit)
+        machine.until(unit, ActiveState="active", NRestarts="0")
+    finally:
+        machine.run("systemctl", "disable", "--quiet", "--now", unit)
+        (drop_in / "here.conf").unlink()
+        drop_in.rmdir()
+        machine.run("systemctl", "daemon-reload")
+
+
 def test_a_server_that_hangs_is_started_again_by_the_watchdog(machine: Machine) -> None:
     drop_in = machine.path(f"/etc/systemd/system/{UNIT}.d")
     drop_in.mkdir()
@@ -245,6 +271,7 @@ def test_taken_away_nothing_is_left(machine: Machine) -> None:
     assert left == {
         *("/etc/edge-mcp", "/etc/edge-mcp/edge-mcp.toml"),
         *("/var/lib/edge-mcp", "/var/lib/private/edge-mcp"),
+        *("/var/lib/edge-mcp-gateway", "/var/lib/private/edge-mcp-gateway"),
     }
     kept = token(machine)
     machine.run(INSTALL)
