@@ -121,6 +121,8 @@ class Survey:
                 self._tasks[key] = asyncio.create_task(self._watch(key))
             elif (before.found.addresses, before.found.port, seen.refused) == (device.addresses, device.port, ""):
                 seen = replace(before, label=label, found=device, known=seen.known)
+            else:  # what is said of it now is tried soon; until then it is as near, or as far, as it was
+                seen = replace(seen, away=before.away, rtt_ms=before.rtt_ms)
             self.seen[key] = seen
         self.seen = {key: self.seen[key] for key in found}
         self._tell()
