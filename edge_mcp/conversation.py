@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -170,7 +171,9 @@ class Conversation:
             if (frame := self.session.error(request.id, jsonrpc.INTERNAL_ERROR, words)) is not None:
                 await self.send(frame, request.id, last=True)
             return
-        task = asyncio.create_task(self._answer(request))
+        task = _begun(self._answer(request))
+        if task.done():
+            return
         self.calls[request.id] = task
         self._bytes += size
 
@@ -291,6 +294,13 @@ class _CallWire:
     async def hang_up(self, retry_ms: int) -> None:
         """See Wire."""
         await self._conversation.connection.hang_up(self._id, retry_ms)
+
+
+def _begun(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    """A task that has run up to where it first waits: a turn of the loop less for each call, where Python can (3.12)."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+    return asyncio.create_task(work)
 
 
 def _answered(question: Question, response: Response) -> dict[str, Any]:
