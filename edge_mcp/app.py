@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import edge_mcp
 from edge_mcp.advertising import Advertising, Offer
 from edge_mcp.changes import PROMPTS, RESOURCES, TOOLS, updated
-from edge_mcp.config import Config, cache_folder
+from edge_mcp.config import Config, cache_folder, taken_up
 from edge_mcp.engine.engines import Engines
 from edge_mcp.engine.keeper import Keeper
 from edge_mcp.engine.memory import DeviceMemory
 from edge_mcp.engine.room import Limits
-from edge_mcp.errors import ConfigError
-from edge_mcp.listeners import Opened, listeners
+from edge_mcp.errors import ConfigError, EdgeError
+from edge_mcp.listeners import Listeners, Opened, listeners
 from edge_mcp.load.device import Change, DeviceLoad
 from edge_mcp.measurements import Measurements
 from edge_mcp.prompts.base import Prompts
@@ -26,6 +25,7 @@ from edge_mcp.prompts.device import NAMES, DevicePrompts
 from edge_mcp.prompts.functions import FunctionPrompts
 from edge_mcp.prompts.joined import JoinedPrompts
 from edge_mcp.protocol.messages import Implementation
+from edge_mcp.reloading import reloading
 from edge_mcp.repository.live import Repository
 from edge_mcp.repository.manifest import DEVICE_STATUS
 from edge_mcp.repository.signatures import Signatures
@@ -105,6 +105,9 @@ class App:
         measured = Measurements()
         self._load = load or DeviceLoad(config.lane_count())
         self._measured = measured
+        self._config = config
+        self._note = ""
+        self._listeners: Listeners | None = None
         self._advertising: Advertising | None = None
         self._batcher: Batcher | None = None
         self._repository = repository
@@ -114,10 +117,13 @@ class App:
         tools: list[Catalogue] = [own.tools] if own else []
         resources: list[Resources] = [own.resources] if own else []
         prompts: list[Prompts] = [own.prompts] if own else []
-        access, sensing = _sensors(config)
-        if access is not None:
+        access: SensorAccess | None = None
+        sensing: Callable[[str, Input], Sensing | None] | None = None
+        if config.sensors:  # where there are none, nothing is imported
             from edge_mcp.resources.sensors import SensorResources
+            from edge_mcp.tools.sensing import configured
 
+            access, sensing = configured(config)
             resources.insert(0, SensorResources(access))
             instructions = f"{instructions} {access.sensors.sentence}".strip()
         if repository is not None:
@@ -175,9 +181,10 @@ class App:
                 "exit_idle_s is for a server that systemd starts for its socket: nobody else would start it again",
                 "Enable edge-mcp.socket, or take the setting away",
             )
-        self._advertising = advertising = Advertising(config, self._offer)
-        chosen = listeners(
-            replace(config, hosts=(*config.hosts, *advertising.hosts)),
+        self._config = config
+        self._advertising = Advertising(config, self._offer)
+        self._listeners = listeners(
+            self._advertised(config),
             stdio,
             network,
             self.server,
@@ -191,27 +198,65 @@ class App:
         )
         if greeting:
             say(greeting)
-        tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
+        tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in self._listeners.all]
         background = [asyncio.create_task(work()) for work in self._background]
         if manager.watchdog_s:
-            background.append(asyncio.create_task(watchdog(manager, self._engine.check)))
+            background.append(asyncio.create_task(watchdog(manager, partial(self._check, manager))))
         stopped = asyncio.ensure_future(stop)
         if config.exit_idle_s:
             tasks.append(asyncio.create_task(self.server.quiet(config.exit_idle_s)))
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
             manager.stopping()
-            await advertising.close()
+            await self._advertising.close()
             await self.server.drain(DRAIN_S)
             for task in done:
                 task.result()
         finally:
             for task in [*tasks, *background, stopped]:
                 task.cancel()
-            await advertising.close()
+            await self._advertising.close()
             await asyncio.gather(*tasks, *background, stopped, return_exceptions=True)
             await self._engine.close()
             self._load.close()
+
+    async def take_up(self, reread: Callable[[], Config]) -> None:
+        """Serve by the settings that `reread` gives, as far as can be without a restart (config.LIVE). Raises: EdgeError; then
+        all stays as it was."""
+        before, advertising = self._config, self._advertising
+        try:
+            now, later = taken_up(before, reread())
+            self._advertising = advertising if _said(now) == _said(before) else Advertising(now, self._offer)
+            opened = self._listeners.take_up(self._advertised(now)) if self._listeners else None
+        except EdgeError as error:
+            self._advertising = advertising
+            self._note = f"; the settings stay as they were: {error}"
+            raise
+        self._config = now
+        self._note = f"; {', '.join(later)} of the settings: after a restart" if later else ""
+        if later:
+            logger.warning("these settings take effect after a restart: %s", ", ".join(later))
+        if self._advertising is not advertising:
+            if advertising is not None:
+                await advertising.close()
+            if self._advertising is not None and opened is not None:
+                self._advertising.start(opened, self.server.changes)
+
+    async def status(self) -> str:
+        """One line on how the device is, for systemd."""
+        heat = self._load.sample().load.temperature_c
+        warm = "" if heat is None else f", {heat:.0f} °C"
+        state = self._load.governor.state.name.lower()
+        return f"{len(await self._tools.tools())} tools, state {state}{warm}{self._note}"
+
+    async def _check(self, manager: Manager) -> None:
+        """The engine runs a model, and systemd is told how the device is. Raises: EngineError, ModelError."""
+        await self._engine.check()
+        manager.status(await self.status())
+
+    def _advertised(self, config: Config) -> Config:
+        """With the name that peers call this machine by which found it."""
+        return replace(config, hosts=(*config.hosts, *self._advertising.hosts)) if self._advertising else config
 
     def _ready(self, manager: Manager, greeting: str, opened: Opened | None) -> None:
         """Peers can connect."""
@@ -315,34 +360,30 @@ class App:
         self._load.close()
 
 
-async def serve(config: Config, stdio: bool, network: bool, say: Callable[[str], None]) -> None:
-    """Serve the models until the stdio host is done, or SIGTERM or SIGINT. Raises: EdgeError."""
+async def serve(
+    config: Config, stdio: bool, network: bool, say: Callable[[str], None], reread: Callable[[], Config] | None = None
+) -> None:
+    """Serve the models until the stdio host is done, or SIGTERM or SIGINT. `reread` gives the settings as they are now, for
+    SIGHUP. Raises: EdgeError."""
     stop = signalled()
     manager = Manager()
     repository = found(config)
-    _reload_at_hangup(repository, manager)
     store = repository.store
     greeting = f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, store.folders))}"
-    await App(config, repository).serve(config, stdio, network, say, stop, greeting, manager)
+    app = App(config, repository)
+    with reloading(app.take_up, app.status, repository.rescan, manager, reread or (lambda: config)):
+        await app.serve(config, stdio, network, say, stop, greeting, manager)
+
+
+def _said(config: Config) -> tuple[object, ...]:
+    """What a device says of itself in the network depends on these."""
+    return config.name, config.mdns, config.mdns_interfaces, config.tls_certificate, config.tls_key
 
 
 def _keeper(config: Config) -> Keeper:
     """What the settings say of how long models stay, and in how much memory."""
     limits = Limits.of(DeviceMemory(), config.memory_mb)
     return Keeper(config.keep_loaded_s, frozenset(config.preload), limits)
-
-
-def _sensors(config: Config) -> "tuple[SensorAccess | None, Callable[[str, Input], Sensing | None]]":
-    """The configured sensors as peers get at them, and what they are to a tool. Where there are none, nothing is imported."""
-    if not config.sensors:
-        return None, lambda tool, taken: None
-    from edge_mcp.sensors.access import SensorAccess
-    from edge_mcp.sensors.capture import Sensors
-    from edge_mcp.sensors.settings import sensors_of
-    from edge_mcp.tools.sensing import Sensing
-
-    access = SensorAccess(Sensors(sensors_of(config.sensors), config.sensor_timeout_s), config.sensor_consent)
-    return access, partial(Sensing.of, access)
 
 
 def found(config: Config) -> Repository:
@@ -353,15 +394,3 @@ def found(config: Config) -> Repository:
     for problem in repository.store.problems:
         logger.error("%s", problem)
     return repository
-
-
-def _reload_at_hangup(repository: Repository, manager: Manager) -> None:
-    """SIGHUP has the models looked at; for who serves from a terminal it goes on meaning that the terminal is gone."""
-
-    def reload() -> None:
-        manager.reloading()
-        repository.rescan()
-        manager.ready()
-
-    if not os.isatty(0):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)

@@ -32,6 +32,14 @@ _RANGES = {
     "memory_mb": range(1_048_577),
 }
 
+LIVE = frozenset(
+    {
+        *("file_roots", "hosts", "log_level", "token_file", "tls_certificate", "tls_key", "name", "mdns", "mdns_interfaces"),
+        *("deflate", "max_connections", "max_connections_per_peer", "max_requests_per_s", "max_sessions", "session_idle_s"),
+    }
+)
+"""The settings that a server takes up while it serves."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -147,6 +155,13 @@ def load(
     if bool(config.tls_certificate) != bool(config.tls_key):
         raise ConfigError("tls_certificate and tls_key go together", "Name both, or neither for a certificate of its own")
     return config
+
+
+def taken_up(before: Config, after: Config) -> tuple[Config, list[str]]:
+    """What holds of settings that were read anew, and the names of those that differ and wait for a restart."""
+    differ = [field.name for field in fields(Config) if getattr(before, field.name) != getattr(after, field.name)]
+    now = {name: getattr(after, name) for name in differ if name in LIVE}
+    return replace(before, **now), [name for name in differ if name not in LIVE]
 
 
 def shipped_models() -> Path:

@@ -45,6 +45,14 @@ class Opened(NamedTuple):
     pairing: bool = False
 
 
+class Listeners(NamedTuple):
+    """`take_up` has the network served by other settings from now on, as far as can be without a restart (config.LIVE), and
+    says what is open then; it raises ConfigError, and all stays as it was."""
+
+    all: Sequence[Listener]
+    take_up: Callable[[Config], Opened | None]
+
+
 def listeners(
     config: Config,
     stdio: bool,
@@ -56,8 +64,8 @@ def listeners(
     allowed: Callable[[], str] = lambda: "full",
     links: Links | None = None,
     sockets: Sequence[socket.socket] = (),
-    ready: "Callable[[Opened | None], None]" = lambda opened: None,
-) -> list[Listener]:
+    ready: Callable[[Opened | None], None] = lambda opened: None,
+) -> Listeners:
     """The listeners for `server`; `say` tells the user where they listen, `metrics` is what `/metrics` says, `pace` what load
     and power make of keep-alive, `allowed` what load makes of compression, `links` counts connections; `sockets` are those
     of the network that listen already. `ready` is called once peers can connect, with what is open in
@@ -65,30 +73,44 @@ def listeners(
 
     Raises: ConfigError.
     """
-    roots = tuple(str(Path(root).absolute()) for root in config.file_roots)
     chosen: list[Listener] = []
     if stdio:
         # The host that started this process could read its working directory anyway.
-        chosen.append(_load("stdio")((str(Path.cwd()), *roots), config.max_message_bytes()))
-    if network:
-        chosen.append(_http(config, roots, server, say, metrics, pace, allowed, links or Links(), sockets, ready))
-    else:
+        chosen.append(_load("stdio")((str(Path.cwd()), *_roots(config)), config.max_message_bytes()))
+    if not network:
         ready(None)
-    return chosen
+        return Listeners(chosen, lambda config: None)
+    links = links or Links()
+    options, opened = _served(config, server, metrics, pace, allowed, links)
+
+    def up(url: str) -> None:
+        nonlocal opened
+        opened = opened._replace(port=urlsplit(url).port or opened.port)
+        certificate = f"\nits certificate is {opened.fingerprint}" if opened.fingerprint else ""
+        say(f"listening on {url} and {url.replace('http', 'ws', 1)}{certificate}")
+        ready(opened)
+
+    def take_up(config: Config) -> Opened:
+        nonlocal opened
+        options, now = _served(config, server, metrics, pace, allowed, links)
+        opened = now._replace(port=opened.port)
+        listener.take_up(options)
+        return opened
+
+    listener = _load("http")(opened.host, opened.port, options, up, sockets)
+    chosen.append(listener)
+    return Listeners(chosen, take_up)
 
 
-def _http(
+def _served(
     config: Config,
-    roots: tuple[str, ...],
     server: Server,
-    say: Callable[[str], None],
     metrics: Callable[[], str] | None,
     pace: Callable[[], Pace],
     allowed: Callable[[], str],
     links: Links,
-    sockets: Sequence[socket.socket],
-    ready: "Callable[[Opened | None], None]",
-) -> Listener:
+) -> tuple[Any, Opened]:
+    """What the network listener goes by, and what peers find open. Raises: ConfigError."""
     host, port = config.address()
     token = _load("token")(config.token_file)
     if not (token or config.insecure or _load("is loopback")(host)):
@@ -110,7 +132,7 @@ def _http(
     info = server.about.info
     name = re.sub(r"[^\w.-]", "-", info.name, flags=re.ASCII)
     options = _load("http options")(
-        roots=roots,
+        roots=_roots(config),
         hosts=config.hosts,
         token_hash=_load("token hash")(token) if token else b"",
         limits=limits,
@@ -129,14 +151,11 @@ def _http(
         paired=paired.who,
         pair=pair,
     )
-    certificate = f"\nits certificate is {identity.fingerprint}" if identity else ""
+    return options, Opened(host, port, identity.fingerprint if identity else "", bool(token), pair is not None)
 
-    def up(url: str) -> None:
-        say(f"listening on {url} and {url.replace('http', 'ws', 1)}{certificate}")
-        ready(Opened(host, urlsplit(url).port or port, identity.fingerprint if identity else "", bool(token), pair is not None))
 
-    listener: Listener = _load("http")(host, port, options, up, sockets)
-    return listener
+def _roots(config: Config) -> tuple[str, ...]:
+    return tuple(str(Path(root).absolute()) for root in config.file_roots)
 
 
 def _shown(identity: Any) -> dict[str, Any]:

@@ -15,9 +15,11 @@ _MIN_LENGTH = 16
 _MAX_BYTES = 4096
 
 
-def own_file() -> Path:
-    """Where `edge-mcp token` keeps the token."""
-    return data_folder() / "token"
+def own_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where `edge-mcp token` keeps the token: where systemd takes its copy from, for the service's owner, who may write there;
+    the copy itself is nobody's to write."""
+    credentials = environment.get("CREDENTIALS_DIRECTORY", "")
+    return (Path(credentials) if credentials and os.access(credentials, os.W_OK) else data_folder()) / "token"
 
 
 def find(token_file: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -35,7 +37,7 @@ def find(token_file: str, environment: Mapping[str, str] = os.environ) -> str:
         credential = credentials / (Path(token_file).name or "token")
         if token_file or credential.is_file():
             return _checked(_content(credential), str(credential))  # systemd sees to who may read it
-    return read(own_file()) if _may_exist(own_file()) else ""
+    return read(data_folder() / "token") if _may_exist(data_folder() / "token") else ""
 
 
 def _may_exist(file: Path) -> bool:

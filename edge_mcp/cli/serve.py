@@ -60,7 +60,13 @@ def run(options: argparse.Namespace) -> int:
     log(config.log_level)
     network = options.listen is not None or not options.stdio
     chatty = config.log_level in ("debug", "info")
-    asyncio.run(app.serve(config, stdio=options.stdio, network=network, say=say if chatty else ignore))
+
+    def reread() -> Config:
+        config = settings(options)
+        log(config.log_level)
+        return config
+
+    asyncio.run(app.serve(config, options.stdio, network, say if chatty else ignore, reread))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_mcp import tokens
 from edge_mcp.cli.options import Parser
-from edge_mcp.config import load, tls_folder
+from edge_mcp.config import data_folder, load, tls_folder
 from edge_mcp.errors import ConfigError
 
 _ALL = ("*", "0.0.0.0", "::")  # noqa: S104 - recognised, not listened on
@@ -49,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
         shown = tls.of(config.tls_certificate, config.tls_key, tls_folder())
         print(f"\ncertificate: {shown.fingerprint}\n  in {shown.certificate}")
     if made:
-        print(f"\nA new token is in {tokens.own_file()}. A server that runs already takes it when it starts again.")
+        file = tokens.own_file()
+        takes = "when it is reloaded or starts again" if file.parent == data_folder() else "by: systemctl restart edge-mcp"
+        print(f"\nA new token is in {file}. A server that runs already takes it {takes}.")
     return 0
 
 

@@ -131,7 +131,7 @@ class Gateway:
         )
         if not os.isatty(0):  # of a terminal it goes on meaning that it is gone
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, manager)
-        tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen]
+        tasks = [asyncio.create_task(listener.listen(self.server.serve)) for listener in chosen.all]
         background = [asyncio.create_task(self._connect()), asyncio.create_task(self._follow())]
         if self._lookout is not None:
             background.append(asyncio.create_task(self._lookout.run()))

@@ -37,7 +37,7 @@ class ModelCatalogue:
         engine: Engine,
         signatures: Signatures,
         measured: Measurements | None = None,
-        sensing: "Callable[[str, Input], Sensing | None]" = lambda tool, taken: None,
+        sensing: "Callable[[str, Input], Sensing | None] | None" = None,
         batcher: Batcher | None = None,
     ) -> None:
         self.released: Callable[[Entry], None] = lambda entry: None
@@ -148,7 +148,7 @@ class ModelCatalogue:
         return self._tool(entry, described) if described else None
 
     def _tool(self, entry: Entry, described: Described | None) -> ModelTool:
-        sensing = self._sensing(entry.manifest.tool.name, entry.manifest.input)
+        sensing = self._sensing(entry.manifest.tool.name, entry.manifest.input) if self._sensing else None
         signature = described.signature if described else None
         return ModelTool(entry, signature, self._engine, self._measured, sensing, self._batcher)
 

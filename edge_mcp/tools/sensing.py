@@ -1,17 +1,21 @@
 """Sensors as the value of a tool's argument: found in the arguments as they came, asked for, and read."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from edge_mcp.config import Config
 from edge_mcp.context import Context
 from edge_mcp.errors import ArgumentError
 from edge_mcp.protocol.codec import Arguments
 from edge_mcp.protocol.jsonrpc import UNDECODABLE
 from edge_mcp.repository.inputs import AudioInput, ImageInput, Input
 from edge_mcp.sensors.access import SensorAccess
+from edge_mcp.sensors.capture import Sensors
 from edge_mcp.sensors.content import WORDS
-from edge_mcp.sensors.settings import SCHEME, Sensor
+from edge_mcp.sensors.settings import SCHEME, Sensor, sensors_of
 
 MAX_ARGUMENTS = 64 * 1024
 """Bytes of arguments that are searched for a sensor: what is longer carries its picture or sound itself."""
@@ -91,3 +95,9 @@ class Sensing:
             f"{sensor.uri} gives {gives}, and the argument {self._argument} takes {WORDS[self._argument]}",
             f"Sensors for it: {there}",
         )
+
+
+def configured(config: Config) -> tuple[SensorAccess, Callable[[str, Input], Sensing | None]]:
+    """The configured sensors as peers get at them, and what they are to a tool. Raises: ConfigError."""
+    access = SensorAccess(Sensors(sensors_of(config.sensors), config.sensor_timeout_s), config.sensor_consent)
+    return access, partial(Sensing.of, access)

@@ -48,7 +48,7 @@ class BoundedServer(web.Server):
             lingering_time=2.0,
         )
         self._limit = limit
-        self._tls = tls
+        self.tls = tls
         self._handshakes = ConnectionLimit(MAX_HANDSHAKES, MAX_HANDSHAKES_PER_PEER)
         self._addresses: dict[RequestHandler, str] = {}
         self._stopped = False
@@ -56,7 +56,7 @@ class BoundedServer(web.Server):
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override] # which becomes one
         """See aiohttp."""
         handler = super().__call__()
-        return handler if self._tls is None else Entrance(handler, self._tls, self._handshakes)
+        return handler if self.tls is None else Entrance(handler, self.tls, self._handshakes)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """See aiohttp."""

@@ -101,7 +101,9 @@ class HttpListener:
         self._options = options
         self._opened = sockets
         self._ready = ready
-        self._access = Access(host, options.hosts, options.token_hash, options.paired)
+        self.take_up: Callable[[Options], None] = lambda options: None
+        """Serve by other options from now on: who may come, as whom, with which certificate, and how often. Connections that
+        are there stay as they are."""
 
     async def listen(self, serve: Serve) -> None:
         """See Listener; calls `ready` with the URL once peers can connect."""
@@ -115,10 +117,21 @@ class HttpListener:
         rate = _Rate(limits.requests_per_s)
         shared = Shared(wheel, limits.message, rate.take, endpoint.budget, options.allowed, options.links)
         sockets = Sockets(serve, shared, options.deflate)
-        gate = _Gate(self._access, options, endpoint, old, sockets, rate)
+        gate = _Gate(self._host, options, endpoint, old, sockets, rate)
         connections = ConnectionLimit(limits.connections, limits.connections_per_peer)
         gate.server = server = BoundedServer(gate.handle, connections, options.tls)
         options.links.count, options.links.shared = connections.__len__, lambda: shared.compressors.held
+
+        def take_up(options: Options) -> None:
+            limits = options.limits
+            gate.take_up(options)
+            connections.most, connections.most_per_peer = limits.connections, limits.connections_per_peer
+            sessions.limit, sessions.idle = limits.sessions, limits.session_idle_s
+            sockets.deflate = options.deflate
+            rate.set(limits.requests_per_s)
+            server.tls = options.tls
+
+        self.take_up = take_up
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
@@ -146,6 +159,10 @@ class _Rate:
     """How many requests and messages an address may send: see Limits."""
 
     def __init__(self, per_second: int) -> None:
+        self.set(per_second)
+
+    def set(self, per_second: int) -> None:
+        """Another limit from now on."""
         self._limit = RateLimit(per_second or NETWORK_RATE, asyncio.get_running_loop().time)
         self._local_too = per_second > 0
 
@@ -160,14 +177,19 @@ class _Gate:
     server: BoundedServer | None = None
 
     def __init__(
-        self, access: Access, options: Options, endpoint: Endpoint, old: OldEndpoint, sockets: Sockets, rate: _Rate
+        self, host: str, options: Options, endpoint: Endpoint, old: OldEndpoint, sockets: Sockets, rate: _Rate
     ) -> None:
-        self._access = access
-        self._options = options
+        self._host = host
         self._endpoint = endpoint
         self._old = old
         self._sockets = sockets
         self._rate = rate
+        self.take_up(options)
+
+    def take_up(self, options: Options) -> None:
+        """See HttpListener."""
+        self._options = options
+        self._access = Access(self._host, options.hosts, options.token_hash, options.paired)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request."""

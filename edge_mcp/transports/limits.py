@@ -41,8 +41,8 @@ class ConnectionLimit:
     """Counts connections, in all and by address."""
 
     def __init__(self, most: int, most_per_peer: int) -> None:
-        self._most = most
-        self._most_per_peer = most_per_peer
+        self.most = most
+        self.most_per_peer = most_per_peer
         self._counts: dict[str, int] = {}
         self._all = 0
 
@@ -53,7 +53,7 @@ class ConnectionLimit:
         """Count a new connection; whether it is within the limits. Call `leave` in either case."""
         self._all += 1
         self._counts[address] = self._counts.get(address, 0) + 1
-        return self._all <= self._most and self._counts[address] <= self._most_per_peer
+        return self._all <= self.most and self._counts[address] <= self.most_per_peer
 
     def leave(self, address: str) -> None:
         """The connection has ended."""

@@ -28,8 +28,8 @@ class Sessions:
         replay: Replay | None = None,
     ) -> None:
         self._serve = serve
-        self._limit = limit
-        self._idle = idle
+        self.limit = limit
+        self.idle = idle
         self._clock = clock or asyncio.get_running_loop().time
         self._replay = replay or Replay()
         self._sessions: dict[str, HttpSession] = {}
@@ -42,7 +42,7 @@ class Sessions:
     def open(self, peer: Peer) -> HttpSession | None:
         """A new session; None when there are too many that are in use."""
         self.sweep()
-        if len(self._sessions) >= self._limit and not self._evict():
+        if len(self._sessions) >= self.limit and not self._evict():
             return None
         session = HttpSession(peer, self._replay, self._clock)
         self._sessions[session.id] = session
@@ -63,7 +63,7 @@ class Sessions:
         """End sessions that nobody has used for long; done by itself now and then while there are any."""
         now = self._clock()
         for session in list(self._sessions.values()):
-            if not session.active and now - session.used >= self._idle:
+            if not session.active and now - session.used >= self.idle:
                 self._end(session)
 
     def end(self, session: HttpSession) -> None:
@@ -82,7 +82,7 @@ class Sessions:
     def _watch(self) -> None:
         """Sweep now and then, as long as there is something to sweep."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(max(_SWEEP_S, self._idle / 2), self._swept)
+            self._timer = asyncio.get_running_loop().call_later(max(_SWEEP_S, self.idle / 2), self._swept)
 
     def _swept(self) -> None:
         self._timer = None

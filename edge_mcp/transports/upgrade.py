@@ -29,7 +29,7 @@ class Sockets:
     def __init__(self, serve: Serve, shared: Shared, deflate: bool = True) -> None:
         self._serve = serve
         self._shared = shared
-        self._deflate = deflate
+        self.deflate = deflate
         self._tasks: dict[asyncio.Task[None], WebSocketConnection] = {}
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Sockets:
         if offered != [""] and not known:
             return Refusal(400, f"offer the WebSocket subprotocol {_NAMES}, or none")
         offers = ",".join(request.headers.getall("Sec-WebSocket-Extensions", []))
-        agreed = agree(offers) if self._deflate else None
+        agreed = agree(offers) if self.deflate else None
         encoding = ENCODINGS[known[0]] if known else "json"
         transport, rest, left = server.hand_over(request.protocol)
         transport.write(_switching(request.headers["Sec-WebSocket-Key"], known[0] if known else "", agreed))

@@ -93,6 +93,13 @@ def finds_the_cat(machine: Machine, **environment: str) -> None:
     assert "Cat" in json.dumps(json.loads(ended.stdout))
 
 
+def until_it_says(machine: Machine, words: str, but: str = "never") -> None:
+    """Wait for a line of the service's own in `systemctl status`."""
+    deadline = time.monotonic() + 60
+    while words not in (said := machine.show(UNIT, "StatusText")["StatusText"]) or but in said:
+        assert time.monotonic() < deadline, said + machine.journal(UNIT)
+
+
 def main_pid(machine: Machine) -> str:
     return machine.show(UNIT, "MainPID")["MainPID"]
 
@@ -195,6 +202,24 @@ def test_a_reload_takes_up_a_new_model_and_loses_no_call(machine: Machine) -> No
     assert told["answered"] > 20
     assert told["failed"] == 0
     assert machine.journal(UNIT).count("Reload") >= 5
+    assert main_pid(machine) == pid
+
+
+def test_a_reload_takes_up_settings_and_tells_of_wrong_ones(machine: Machine) -> None:
+    settings, pid = machine.path("/etc/edge-mcp/edge-mcp.toml"), main_pid(machine)
+    before = settings.read_text()
+    try:
+        settings.write_text(before + 'lanes = 1\nname = "den"\n')
+        machine.run("systemctl", "reload", UNIT)
+        until_it_says(machine, "lanes of the settings: after a restart")
+        settings.write_text(before + "lanes = many\n")
+        machine.run("systemctl", "reload", UNIT)
+        until_it_says(machine, "; the settings stay as they were: /etc/edge-mcp/edge-mcp.toml is not valid TOML")
+        finds_the_cat(machine)
+    finally:
+        settings.write_text(before)
+        machine.run("systemctl", "reload", UNIT)
+    until_it_says(machine, "9 tools, state ", but=";")
     assert main_pid(machine) == pid
 
 

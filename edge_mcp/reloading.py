@@ -1,0 +1,49 @@
+"""SIGHUP: the models are looked at and the settings are read anew, and no connection is lost."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from edge_mcp.config import Config
+from edge_mcp.errors import EdgeError
+from edge_mcp.systemd import Manager
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def reloading(
+    take_up: Callable[[Callable[[], Config]], Awaitable[None]],
+    status: Callable[[], Awaitable[str]],
+    rescan: Callable[[], None],
+    manager: Manager,
+    reread: Callable[[], Config],
+) -> Iterator[None]:
+    """Meanwhile SIGHUP reloads; of a process at a terminal it goes on meaning that the terminal is gone.
+
+    Settings that are wrong (`reread`, which `take_up` calls, raises EdgeError) are told in one line, and nothing changes.
+    """
+    asked = asyncio.Event()
+
+    async def reload() -> None:
+        while await asked.wait():
+            asked.clear()
+            manager.reloading()
+            rescan()
+            try:
+                await take_up(reread)
+            except EdgeError as error:
+                logger.error("the settings stay as they were: %s", error)
+            manager.ready(await status())
+
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(reload())
+    if not os.isatty(0):
+        loop.add_signal_handler(signal.SIGHUP, asked.set)
+    try:
+        yield
+    finally:
+        task.cancel()
