@@ -82,6 +82,14 @@ def test_a_token_is_made_whole_and_for_its_owner_only() -> None:
     assert [file.name for file in tokens.own_file().parent.iterdir()] == ["token"]
 
 
+def test_the_owner_of_a_service_makes_it_where_systemd_takes_its_copy_from(home: Path) -> None:
+    environment = {"CREDENTIALS_DIRECTORY": str(home)}
+    made = tokens.make(tokens.own_file(environment))
+    assert (home / "token").read_text().strip() == made == tokens.find("", environment)
+    environment = {"CREDENTIALS_DIRECTORY": "/proc/self"}  # which nobody can write, as the copy that a service has
+    assert tokens.own_file(environment) == tokens.own_file({}) == home / "home/edge-mcp/token"
+
+
 def test_a_token_that_cannot_be_kept_is_an_error(home: Path) -> None:
     kept(home / "home", "a file where a folder should be")
     with pytest.raises(ConfigError, match="cannot be written"):
