@@ -220,9 +220,9 @@ class App:
             await self._engine.close()
             self._load.close()
 
-    async def take_up(self, reread: Callable[[], Config]) -> None:
-        """Serve by the settings that `reread` gives, as far as can be without a restart (config.LIVE). Raises: EdgeError; then
-        all stays as it was."""
+    async def take_up(self, reread: Callable[[], Config]) -> Config:
+        """Serve by the settings that `reread` gives, as far as can be without a restart (config.LIVE); those that hold then.
+        Raises: EdgeError; then all stays as it was."""
         before, advertising = self._config, self._advertising
         try:
             now, later = taken_up(before, reread())
@@ -241,6 +241,7 @@ class App:
                 await advertising.close()
             if self._advertising is not None and opened is not None:
                 self._advertising.start(opened, self.server.changes)
+        return now
 
     async def status(self) -> str:
         """One line on how the device is, for systemd."""

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from edge_mcp.config import Config
+from edge_mcp.config import PREFIX, Config
 from edge_mcp.errors import EdgeError
 from edge_mcp.systemd import Manager
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def reloading(
-    take_up: Callable[[Callable[[], Config]], Awaitable[None]],
+    take_up: Callable[[Callable[[], Config]], Awaitable[Config]],
     status: Callable[[], Awaitable[str]],
     rescan: Callable[[], None],
     manager: Manager,
@@ -34,7 +34,9 @@ def reloading(
             manager.reloading()
             rescan()
             try:
-                await take_up(reread)
+                level = (await take_up(reread)).log_level
+                logging.getLogger().setLevel(level.upper())
+                os.environ[f"{PREFIX}LOG_LEVEL"] = level  # of engines that start from now on
             except EdgeError as error:
                 logger.error("the settings stay as they were: %s", error)
             manager.ready(await status())

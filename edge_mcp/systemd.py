@@ -6,6 +6,7 @@ nothing is said and nothing is inherited.
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -22,6 +23,8 @@ FIRST_FD = 3
 MAX_SOCKETS = 16
 MAX_STATUS = 400
 """Characters of a status line."""
+STATUS_S = 60.0
+"""Between two of them that nobody asked for: a temperature is another one all the time."""
 
 
 class Manager:
@@ -41,6 +44,7 @@ class Manager:
         self._first_fd = first_fd
         self._failed = False
         self._status = ""
+        self._due = -math.inf
         mine = environment.pop("WATCHDOG_PID", "") in ("", str(os.getpid()))
         microseconds = _number(environment.pop("WATCHDOG_USEC", ""))
         self.watchdog_s = microseconds / 1_000_000 if mine else 0.0
@@ -87,8 +91,9 @@ class Manager:
         self._say("STOPPING=1")
 
     def status(self, status: str) -> None:
-        """One line for `systemctl status`; said only when it is another one."""
-        if changed := self._changed(status):
+        """One line for `systemctl status`; said only when it is another one, and at most once a minute."""
+        if self._clock() >= self._due and (changed := self._changed(status)):
+            self._due = self._clock() + STATUS_S
             self._say(*changed)
 
     def alive(self) -> None:

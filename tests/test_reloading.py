@@ -62,6 +62,10 @@ async def test_settings_are_taken_up_while_a_connection_stays(tmp_path: Path) ->
             hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
             await socket.send_str(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}))
             assert "result" in json.loads((await socket.receive(timeout=60)).data)
+            call = {"name": "detect_language", "arguments": {"text": "Wo ist der Bahnhof?"}}
+            await socket.send_str(json.dumps({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}))
+            assert "result" in json.loads((await socket.receive(timeout=60)).data)
+            assert any("started with" in line for line in served.log)  # which is said of an engine at debug only
 
 
 async def test_what_needs_a_restart_is_told(tmp_path: Path) -> None:

@@ -32,28 +32,34 @@ def hearing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
 def test_what_is_said_arrives_in_its_form(hearing: tuple[socket.socket, str]) -> None:
     listening, shown = hearing
     environment = {"NOTIFY_SOCKET": shown, "KEPT": "1"}
-    manager = Manager(environment, clock=lambda: 12.5)
+    now = 12.5
+    manager = Manager(environment, clock=lambda: now)
     assert manager.listens
     assert environment == {"KEPT": "1"}
     manager.ready("5 tools,\n nominal")
     manager.status("5 tools, nominal")  # the same: not said again
     manager.status("")
     manager.status("5 tools, hot")
+    now += 59
+    manager.status("5 tools, warm")  # too soon
+    now += 1
+    manager.status("5 tools, nominal")
     manager.reloading()
     manager.ready()
     manager.alive()
     manager.stopping()
-    said = [listening.recv(4096).decode() for _ in range(6)]
+    said = [listening.recv(4096).decode() for _ in range(7)]
     assert said == [
         "READY=1\nSTATUS=5 tools, nominal",
         "STATUS=5 tools, hot",
-        "RELOADING=1\nMONOTONIC_USEC=12500000",
+        "STATUS=5 tools, nominal",
+        "RELOADING=1\nMONOTONIC_USEC=72500000",
         "READY=1",
         "WATCHDOG=1",
         "STOPPING=1",
     ]
-    manager.status("x" * 5000)
-    assert len(listening.recv(8192)) == len("STATUS=") + MAX_STATUS
+    manager.ready("x" * 5000)
+    assert len(listening.recv(8192)) == len("READY=1\nSTATUS=") + MAX_STATUS
 
 
 def test_nothing_is_said_where_nobody_listens() -> None:

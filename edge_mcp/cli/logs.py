@@ -11,11 +11,10 @@ from edge_mcp.errors import ConfigError
 
 
 def log(level: str) -> None:
-    """Log to standard error from `level` on, in this process and in the engine that it will start. It may be called again."""
+    """Log to standard error from `level` on, in this process and in the engine that it will start."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s") if level == "debug" else _OneLine())
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    logging.getLogger().setLevel(level.upper())
     os.environ[f"{PREFIX}LOG_LEVEL"] = level
 
 

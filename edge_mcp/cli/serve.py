@@ -2,6 +2,9 @@
 
 import argparse
 import asyncio
+import os
+from collections.abc import Mapping
+from functools import partial
 
 from edge_mcp import app
 from edge_mcp.cli.logs import check_streams, ignore, log, say
@@ -54,23 +57,18 @@ def parser() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop. Raises: EdgeError."""
-    config = settings(options)
+    reread = partial(settings, options, dict(os.environ))  # before `log` puts something there
+    config = reread()
     if options.stdio:
         check_streams()
     log(config.log_level)
     network = options.listen is not None or not options.stdio
     chatty = config.log_level in ("debug", "info")
-
-    def reread() -> Config:
-        config = settings(options)
-        log(config.log_level)
-        return config
-
     asyncio.run(app.serve(config, options.stdio, network, say if chatty else ignore, reread))
     return 0
 
 
-def settings(options: argparse.Namespace) -> Config:
+def settings(options: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Config:
     """The settings that flags, environment and file make together. Raises: ConfigError."""
     flags = {
         "models": options.models,
@@ -105,4 +103,4 @@ def settings(options: argparse.Namespace) -> Config:
         "max_message_mb": options.max_message_mb,
         "log_level": "debug" if options.debug else options.log_level,
     }
-    return load(options.config, flags)
+    return load(options.config, flags, environment)
