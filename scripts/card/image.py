@@ -1,0 +1,224 @@
+"""The ready image: Debian for arm64 with edge-mcp, made from packages, without loop devices and without mounting anything.
+
+It needs root and some of Debian's packages (NEEDED), and on a machine that is not arm64 qemu-user-static. What the first boot
+does is in root/.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from card.settings import Trouble, Wishes
+
+ROOT = Path(__file__).resolve().parents[2]
+OVERLAY = Path(__file__).with_name("root")
+RELEASE = "trixie"
+PYTHON = "3.13"
+PACKAGES = (
+    *("systemd", "systemd-sysv", "systemd-resolved", "systemd-timesyncd", "systemd-zram-generator", "udev", "dbus", "kmod"),
+    *(
+        "linux-image-arm64",
+        "initramfs-tools",
+        "zstd",
+        "raspi-firmware",
+        "firmware-brcm80211",
+        "wireless-regdb",
+        "wpasupplicant",
+    ),
+    *("iproute2", "openssh-server", "python3", "python3-venv", "openssl", "libstdc++6", "ca-certificates"),
+    *("fdisk", "e2fsprogs", "dosfstools", "sudo", "tzdata"),
+)
+NEEDED = {
+    "mmdebstrap": "mmdebstrap",
+    "mcopy": "mtools",
+    "mkfs.vfat": "dosfstools",
+    "mke2fs": "e2fsprogs",
+    "sfdisk": "fdisk",
+    "unshare": "util-linux",
+}
+MASKED = (
+    "systemd-firstboot.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+)
+"""What asks at a console that nobody sees, and what writes to the card once a day."""
+CPU = "cortex-a72"
+"""What qemu is; with its own choice Python is twenty times as slow."""
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-mcp" / "card"
+MIB = 1 << 20
+START_MB, BOOT_MB = 4, 256
+SPARE = 1.15
+_SETUP = (
+    'mkdir -p "$1/etc/default" "$1/boot/firmware"',
+    r'printf "ROOTPART=LABEL=rootfs\nCONSOLES=auto\n" > "$1/etc/default/raspi-firmware"',
+    r'printf "LABEL=rootfs / ext4 defaults 0 1\nLABEL=BOOTFS /boot/firmware vfat defaults 0 2\n" > "$1/etc/fstab"',
+)
+_LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
+
+
+def build(output: Path, wishes: Wishes, bundle: Path | None = None) -> None:
+    """Write the image; whole, or not at all. `bundle` is one of scripts/bundle for aarch64. Raises: Trouble."""
+    if missing := sorted({package for program, package in NEEDED.items() if shutil.which(program) is None}):
+        raise Trouble(f"this needs {' '.join(missing)}: sudo apt install {' '.join(missing)}")
+    if os.geteuid() != 0:
+        raise Trouble("this needs root, for the owners of the files of the image. Run it with sudo")
+    if os.uname().machine != "aarch64":
+        emulate()
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".image-") as temporary:
+        folder = Path(temporary)
+        if bundle is None:
+            say("fetching edge-mcp and its wheels")
+            bundle = folder / "bundle.tar"
+            run(sys.executable, str(ROOT / "scripts/bundle"), "--arch=aarch64", f"--python={PYTHON}", f"--output={bundle}")
+        tree = folder / "tree"
+        tree.mkdir()
+        run("tar", "--numeric-owner", "-xpf", str(debian()), "-C", str(tree))
+        say("installing edge-mcp")
+        install(tree, bundle)
+        furnish(tree, wishes)
+        say("writing the image")
+        assemble(tree, folder / "image")
+        (folder / "image").replace(output)
+    say(f"{output}: {output.stat().st_size / MIB:.0f} MiB")
+
+
+def emulate() -> None:
+    """Programs for arm64 run on this machine. Raises: Trouble."""
+    table = Path("/proc/sys/fs/binfmt_misc")
+    if not (table / "register").exists():
+        run("mount", "-t", "binfmt_misc", "binfmt_misc", str(table))
+    handler = table / "qemu-aarch64"
+    if not handler.exists() and shutil.which("update-binfmts"):
+        subprocess.run(["update-binfmts", "--enable", "qemu-aarch64"], check=False)
+    if not handler.exists() or "F" not in handler.read_text().split("flags:")[1].splitlines()[0]:
+        raise Trouble("programs for arm64 do not run here: sudo apt install qemu-user-static binfmt-support")
+
+
+def debian() -> Path:
+    """Debian's part of the image, which is made once: an archive."""
+    recipe = repr((RELEASE, PACKAGES, _SETUP, _LEFT_OUT))
+    archive = CACHE / f"debian-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar"
+    if archive.exists():
+        return archive
+    CACHE.mkdir(parents=True, exist_ok=True)
+    say("fetching and unpacking Debian: 7 minutes on a machine of another kind, the first time")
+    unfinished = archive.with_suffix(".unfinished.tar")
+    options = [f"--setup-hook={step}" for step in _SETUP]
+    options += [f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT]
+    options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold"]
+    run(
+        *("mmdebstrap", "--variant=minbase", "--arch=arm64", "--components=main,non-free-firmware", *options),
+        *(f"--include={','.join(PACKAGES)}", '--aptopt=Apt::Install-Recommends "false"', RELEASE, str(unfinished)),
+        *mirror(),
+    )
+    unfinished.replace(archive)
+    return archive
+
+
+def mirror() -> list[str]:
+    """Where this machine's packages come from, when that is Debian."""
+    for sources in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
+        for line in sources.read_text().splitlines():
+            if line.startswith("URIs:") and "debian" in line:
+                return [line.split()[1]]
+    return []
+
+
+def install(tree: Path, bundle: Path) -> None:
+    """As scripts/install does it on a device that runs."""
+    inside = tree / "tmp/bundle"
+    inside.mkdir()
+    run("tar", "-xf", str(bundle), "-C", str(inside), "--strip-components=1")
+    with mounted(tree):
+        chroot(tree, "python3", "/tmp/bundle/install", "--image")  # noqa: S108 - that of the image
+    shutil.rmtree(inside)
+
+
+def furnish(tree: Path, wishes: Wishes) -> None:
+    """What makes a device of it, and nothing that two devices may share."""
+    run("cp", "--recursive", "--no-preserve=ownership", f"{OVERLAY}/.", str(tree))
+    units = ("edge-mcp-grow", "edge-mcp-first-boot", "systemd-networkd", "systemd-resolved", "systemd-timesyncd", "ssh")
+    chroot(tree, "systemctl", "enable", "--quiet", *(f"{unit}.service" for unit in units))
+    chroot(tree, "systemctl", "mask", "--quiet", *MASKED)
+    for key in (tree / "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    # An empty one would not count as a first boot.
+    (tree / "etc/machine-id").write_text("uninitialized\n")
+    for rest in ("var/lib/systemd/random-seed", "var/lib/dbus/machine-id", "etc/resolv.conf"):
+        (tree / rest).unlink(missing_ok=True)
+    (tree / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (tree / "etc/hostname").write_text("edge\n")
+    shutil.rmtree(tree / "var/lib/apt/lists", ignore_errors=True)
+    wished = tree / "boot/firmware/edge-mcp-card.toml"
+    wished.write_text(wishes.toml())
+
+
+def assemble(tree: Path, image: Path) -> None:
+    """A FAT partition for the firmware, and an ext4 partition for all else, in one file with a table of both."""
+    boot, root = image.with_suffix(".boot"), image.with_suffix(".root")
+    firmware = tree / "boot/firmware"
+    run("truncate", f"--size={BOOT_MB}M", str(boot))
+    run("mkfs.vfat", "-F", "32", "-n", "BOOTFS", str(boot))
+    run("mcopy", "-i", str(boot), "-s", "-Q", "-m", *(str(path) for path in sorted(firmware.iterdir())), "::/")
+    for path in firmware.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    used = int(subprocess.run(["du", "-sm", str(tree)], capture_output=True, text=True, check=True).stdout.split()[0])
+    root_mb = int(used * SPARE) + 128
+    run("truncate", f"--size={root_mb}M", str(root))
+    run("mke2fs", "-q", "-t", "ext4", "-L", "rootfs", "-m", "1", "-d", str(tree), str(root))
+    run("truncate", f"--size={START_MB + BOOT_MB + root_mb}M", str(image))
+    table = (
+        "label: dos\n"
+        f"start={START_MB}MiB, size={BOOT_MB}MiB, type=c, bootable\n"
+        f"start={START_MB + BOOT_MB}MiB, size={root_mb}MiB, type=83\n"
+    )
+    run("sfdisk", "--quiet", str(image), said=table)
+    for part, at in ((boot, START_MB), (root, START_MB + BOOT_MB)):
+        run("dd", f"if={part}", f"of={image}", "bs=1M", f"seek={at}", "conv=notrunc,sparse", "status=none")
+        part.unlink()
+
+
+@contextmanager
+def mounted(tree: Path) -> Iterator[None]:
+    """What an installation needs of a system that runs."""
+    places = [("proc", "-t", "proc", "proc"), ("dev", "--rbind", "/dev")]
+    done: list[Path] = []
+    try:
+        for place, *how in places:
+            run("mount", *how, str(tree / place))
+            done.append(tree / place)
+        run("mount", "--make-rslave", str(tree / "dev"))
+        yield
+    finally:
+        for at in reversed(done):
+            run("umount", "--recursive", "--lazy", str(at))
+
+
+def chroot(tree: Path, *command: str) -> None:
+    """Run a program of the image's."""
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "QEMU_CPU": CPU, "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    run("chroot", str(tree), *command, environment=environment)
+
+
+def run(*command: str, said: str | None = None, environment: dict[str, str] | None = None) -> None:
+    """Raises: Trouble with what the command said."""
+    whole = {**os.environ, "QEMU_CPU": CPU} if environment is None else environment
+    ended = subprocess.run(command, input=said, env=whole, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise Trouble(f"{short(command)} failed:\n{(ended.stderr or ended.stdout).strip()[-2000:]}")
+
+
+def short(command: Sequence[str]) -> str:
+    return " ".join([Path(command[0]).name, *command[1:3]])
+
+
+def say(line: str) -> None:
+    print(f"edge-mcp flash: {line}", file=sys.stderr, flush=True)
