@@ -140,10 +140,10 @@ class Config:
 def load(
     file: Path | None = None, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
 ) -> Config:
-    """Read the settings. `file` must exist when named; else `edge-mcp.toml` in the working directory or in /etc/edge-mcp is
-    used if there is one. `flags` whose value is None are not set. Raises: ConfigError."""
+    """Read the settings. `file` must exist when named; else `edge-mcp.toml` in the working directory, the user's
+    ~/.config/edge-mcp or /etc/edge-mcp is used if there is one. `flags` whose value is None are not set. Raises: ConfigError."""
     config = Config()
-    for source in [file] if file else [Path(CONFIG_NAME), Path("/etc/edge-mcp") / CONFIG_NAME]:
+    for source in [file] if file else [folder / CONFIG_NAME for folder in (Path(), config_folder(), Path("/etc/edge-mcp"))]:
         if file or (_readable(source) and source.is_file()):
             config = _merge(config, _read(source), str(source))
             break
@@ -174,6 +174,11 @@ def shipped_models() -> Path:
 def data_folder() -> Path:
     """Where the user's own models live: systemd's state directory for a service, else the XDG data directory."""
     return _folder("STATE_DIRECTORY", "XDG_DATA_HOME", ".local/share")
+
+
+def config_folder() -> Path:
+    """Where a user's own settings are."""
+    return _folder("CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", ".config")
 
 
 def cache_folder() -> Path:

@@ -13,3 +13,4 @@ if os.environ.get("CI"):
 # Models and a token of whoever runs the tests are no part of them.
 _home = tempfile.TemporaryDirectory(prefix="edge-mcp-tests-")
 os.environ["XDG_DATA_HOME"] = _home.name
+os.environ["XDG_CONFIG_HOME"] = f"{_home.name}/config"

@@ -32,7 +32,10 @@ class Parser(argparse.ArgumentParser):
     def add_config(self) -> None:
         """Which settings."""
         self.add_argument(
-            "--config", metavar="FILE", type=Path, help="settings (by default edge-mcp.toml here, or in /etc/edge-mcp)"
+            "--config",
+            metavar="FILE",
+            type=Path,
+            help="settings (default: edge-mcp.toml here, in ~/.config/edge-mcp or in /etc/edge-mcp)",
         )
 
     def add_debug(self) -> None:

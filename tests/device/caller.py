@@ -18,6 +18,7 @@ async def main(url: str) -> None:
     answered = failed = 0
     ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     async with Client(await dialling(url, os.environ["EDGE_MCP_TOKEN"], say=lambda line: None)()) as client:
+        await client.call_tool("detect_language", {"text": "Where is the station?"})  # which loads the model
         say("calling")
         while not ended.done():  # raises where the connection is lost
             result = await client.call_tool("detect_language", {"text": "Wo ist der Bahnhof?"})
