@@ -141,7 +141,10 @@ def load(
     file: Path | None = None, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
 ) -> Config:
     """Read the settings. `file` must exist when named; else `edge-mcp.toml` in the working directory, the user's
-    ~/.config/edge-mcp or /etc/edge-mcp is used if there is one. `flags` whose value is None are not set. Raises: ConfigError."""
+    ~/.config/edge-mcp or /etc/edge-mcp is used if there is one. `flags` whose value is None are not set.
+
+    Raises: ConfigError.
+    """
     config = Config()
     for source in [file] if file else [folder / CONFIG_NAME for folder in (Path(), config_folder(), Path("/etc/edge-mcp"))]:
         if file or (_readable(source) and source.is_file()):
