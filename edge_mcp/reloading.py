@@ -37,7 +37,7 @@ def reloading(
                 level = (await take_up(reread)).log_level
                 logging.getLogger().setLevel(level.upper())
                 os.environ[f"{PREFIX}LOG_LEVEL"] = level  # of engines that start from now on
-            except EdgeError as error:
+            except (EdgeError, OSError) as error:
                 logger.error("the settings stay as they were: %s", error)
             manager.ready(await status())
 
