@@ -8,7 +8,8 @@ import msgspec
 from edge_mcp.cli.options import Parser
 from edge_mcp.cli.render import printable
 from edge_mcp.config import data_folder, load
-from edge_mcp.load.doctor import Device, Finding, examine
+from edge_mcp.doctor.whole import examine_here
+from edge_mcp.load.doctor import Device, Finding
 from edge_mcp.sensors.settings import sensors_of
 
 _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -26,7 +27,7 @@ def parser() -> Parser:
 def run(options: argparse.Namespace) -> int:
     """Examine this device, and the sensors of its settings; 1 when there is a problem. Raises: ConfigError."""
     sensors = sensors_of(load(options.config, {}).sensors)
-    findings = examine(Device.here(data_folder()), sensors)
+    findings = examine_here(Device.here(data_folder()), sensors)
     if options.json:
         sys.stdout.write(msgspec.json.encode(findings).decode() + "\n")
     else:

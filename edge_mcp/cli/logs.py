@@ -8,12 +8,15 @@ import sys
 from edge_mcp.cli.render import printable
 from edge_mcp.config import PREFIX
 from edge_mcp.errors import ConfigError
+from edge_mcp.repeats import Repeats
 
 
 def log(level: str) -> None:
     """Log to standard error from `level` on, in this process and in the engine that it will start."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s") if level == "debug" else _OneLine())
+    if level != "debug":  # who debugs wants to see all
+        handler.addFilter(Repeats())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     os.environ[f"{PREFIX}LOG_LEVEL"] = level
 

@@ -32,6 +32,8 @@ REFUSED_S = 30.0
 """How long a device is left alone that wants another token or is none, unless it is announced anew."""
 DOUBT_S = 1.5
 """How long a device has to answer that is said to have gone."""
+MAX_TOLD = 16
+"""Reasons why a device is away that are said in the log until it is there again: each of its addresses has its own."""
 LOAD = "device://load"
 _MAX_PAGES = 50
 _STATES = ("NOMINAL", "WARM", "HOT", "CRITICAL")
@@ -113,6 +115,7 @@ class Upstream:
         self._links: dict[str, Link] = {}
         self._hurried = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._told: set[tuple[State, str]] = set()
 
     @property
     def name(self) -> str:
@@ -305,11 +308,14 @@ class Upstream:
     def _is(self, state: State, why: str) -> None:
         if state != "up" and self.state == "up":
             self.away_since = self._clock()
-        if (state, why) != (self.state, self.why):
+        if state == "up":
+            self._told.clear()
+        if (state, why) not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add((state, why))
             logger.info("%s is %s%s", self.name, state, f": {why}" if why else "")
-            self.state, was, self.why = state, self.state, why
-            if state != was:
-                self._tell("state")
+        self.state, was, self.why = state, self.state, why
+        if state != was:
+            self._tell("state")
 
     def _tell(self, word: str) -> None:
         for tell in list(self.changed):

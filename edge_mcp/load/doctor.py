@@ -1,5 +1,7 @@
-"""What may be wrong with a device, what it costs, and what to do about it. Imports no runtime: one that this processor cannot
-run would end the process."""
+"""What may be wrong with a board and what runs on it, what that costs, and what to do about it.
+
+Imports no runtime: one that this processor cannot run would end the process.
+"""
 
 import os
 import struct
@@ -10,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from edge_mcp.load import signals
 from edge_mcp.load.monitor import Monitor
 from edge_mcp.load.signals import FREQUENCY_CAPPED, SOFT_LIMIT, THROTTLED, UNDER_VOLTAGE
 from edge_mcp.sensors.settings import Sensor
@@ -46,9 +47,6 @@ _HAPPENED = {
     SOFT_LIMIT: "the soft temperature limit was reached",
 }
 _LEAST_MB = 150
-_LEAST_DISK_MB = 500
-_MUCH_GB_A_DAY = 5.0
-_OLDEST = 1_760_000_000  # October 2025: a clock before that has not been set since the device was switched on
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ class Device:
 
 
 def examine(device: Device, sensors: Mapping[str, Sensor] | None = None) -> list[Finding]:
-    """Look at everything; what this device does not tell is left out, or said to be absent where that costs something."""
+    """Look at the board; what this device does not tell is left out, or said to be absent where that costs something."""
     return [
         *_userland(device),
         *_processor(device),
@@ -101,8 +99,6 @@ def examine(device: Device, sensors: Mapping[str, Sensor] | None = None) -> list
         *_throttling(device),
         *_temperature(device),
         *_memory(device),
-        *_disk(device),
-        *_clock(device),
         *_sensors(device, sensors or {}),
     ]
 
@@ -236,45 +232,6 @@ def _memory(device: Device) -> Iterator[Finding]:
     else:
         cost = "models are unloaded between calls, or do not fit"
         yield Finding("memory", "problem", found, cost, "stop other services, or serve fewer models")
-
-
-def _disk(device: Device) -> Iterator[Finding]:
-    folder = device.data
-    while not folder.exists():
-        folder = folder.parent
-    status = os.statvfs(folder)
-    free_mb = status.f_bavail * status.f_frsize / 2**20
-    if free_mb >= _LEAST_DISK_MB:
-        yield Finding("disk", "ok", f"{free_mb / 1024:.1f} GB free below {folder}")
-    else:
-        yield Finding("disk", "problem", f"{free_mb:.0f} MB free below {folder}", "models cannot be added", "free some space")
-    uptime = (device.text("proc/uptime") or "").split()
-    card = device.text("sys/block/mmcblk0/stat")
-    if not uptime or card is None:
-        return
-    try:
-        a_day = signals.sectors_written(card) / 2**30 / max(float(uptime[0]), 3600.0) * 86400
-    except ValueError:
-        return
-    if a_day < _MUCH_GB_A_DAY:
-        yield Finding("card", "ok", f"{a_day:.1f} GB written a day since boot")
-    else:
-        advice = "keep logs in memory (Storage=volatile in journald.conf), and no swap on the card"
-        yield Finding(
-            "card", "note", f"{a_day:.1f} GB written a day since boot", "a cheap card is worn out within years", advice
-        )
-
-
-def _clock(device: Device) -> Iterator[Finding]:
-    if device.now < _OLDEST:
-        cost = "certificates and logs have wrong times"
-        yield Finding(
-            "clock", "problem", time.strftime("%Y-%m-%d", time.gmtime(device.now)), cost, "connect it to a time server once"
-        )
-    elif (device.root / "run/systemd").exists() and not (device.root / "run/systemd/timesync/synchronized").exists():
-        yield Finding("clock", "note", "set, but by no time server since boot", "it drifts by seconds a day")
-    else:
-        yield Finding("clock", "ok", time.strftime("%Y-%m-%d", time.gmtime(device.now)))
 
 
 def _sensors(device: Device, sensors: Mapping[str, Sensor]) -> Iterator[Finding]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_mcp.load.doctor import Device, Finding, examine
+from edge_mcp.doctor.whole import examine, examine_here
+from edge_mcp.load.doctor import Device, Finding
 from edge_mcp.sensors.settings import sensors_of
 from tests.load.test_monitor import BOARDS, copied
 
@@ -128,5 +129,5 @@ def test_a_sensor_whose_package_is_missing_says_which(tmp_path: Path) -> None:
 
 
 def test_this_device_can_be_examined(tmp_path: Path) -> None:
-    here = examine(Device.here(tmp_path / "not" / "there" / "yet"))
+    here = examine_here(Device.here(tmp_path / "not" / "there" / "yet"))
     assert {"userland", "package onnxruntime", "memory", "disk", "clock"} <= {finding.name for finding in here}

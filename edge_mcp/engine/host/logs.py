@@ -6,12 +6,15 @@ import traceback
 from pathlib import Path
 
 from edge_mcp.engine.host.runtimes.checks import one_line
+from edge_mcp.repeats import Repeats
 
 
 def write_logs(level: str) -> None:
     """Log from `level` (debug, info …) on to standard error: one line each, and tracebacks only at debug."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("engine: %(message)s") if level.lower() == "debug" else _OneLine())
+    if level.lower() != "debug":
+        handler.addFilter(Repeats())
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
