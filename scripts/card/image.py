@@ -1,7 +1,7 @@
-"""The ready image: Debian for arm64 with edge-mcp, made from packages, without loop devices and without mounting anything.
+"""The ready image: Debian for arm64 with edge-mcp, made from packages, without loop devices.
 
 It needs root and some of Debian's packages (NEEDED), and on a machine that is not arm64 qemu-user-static. What the first boot
-does is in root/.
+does is in root/. Two images made of the same are alike, but not to the byte: the files of edge-mcp are as old as the image.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from card.settings import Trouble, Wishes
@@ -41,15 +41,22 @@ NEEDED = {
     "mke2fs": "e2fsprogs",
     "sfdisk": "fdisk",
     "unshare": "util-linux",
+    "xz": "xz-utils",
+    "zstd": "zstd",
 }
+PACKERS = {".xz": ("xz", "-T0", "-3"), ".zst": ("zstd", "-q", "-T0", "-10")}
+"""How a file whose name ends so is packed; each writes beside what it is given."""
 MASKED = (
     "systemd-firstboot.service",
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
+    "e2scrub_reap.service",
 )
-"""What asks at a console that nobody sees, and what writes to the card once a day."""
+"""What asks at a console that nobody sees, what writes to the card once a day, and what is for disks that are not there."""
+KEPT_S = 14 * 86400.0
+"""How long Debian's part is taken as it is: what is older has holes that Debian has closed meanwhile."""
 CPU = "cortex-a72"
 """What qemu is; with its own choice Python is twenty times as slow."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-mcp" / "card"
@@ -61,11 +68,15 @@ _SETUP = (
     r'printf "ROOTPART=LABEL=rootfs\nCONSOLES=auto\n" > "$1/etc/default/raspi-firmware"',
     r'printf "LABEL=rootfs / ext4 defaults 0 1\nLABEL=BOOTFS /boot/firmware vfat defaults 0 2\n" > "$1/etc/fstab"',
 )
+_INSIDE = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
 _LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
 
 
 def build(output: Path, wishes: Wishes, bundle: Path | None = None) -> None:
-    """Write the image; whole, or not at all. `bundle` is one of scripts/bundle for aarch64. Raises: Trouble."""
+    """Write the image, packed where its name ends with .xz or .zst, and beside it OUT.sha256; whole, or not at all. `bundle` is
+    one of scripts/bundle for aarch64. Raises: Trouble."""
+    if output.exists() and not output.is_file():
+        raise Trouble(f"{output} is no file. An image is written to a card by: scripts/flash write IMAGE DEVICE")
     if missing := sorted({package for program, package in NEEDED.items() if shutil.which(program) is None}):
         raise Trouble(f"this needs {' '.join(missing)}: sudo apt install {' '.join(missing)}")
     if os.geteuid() != 0:
@@ -85,9 +96,19 @@ def build(output: Path, wishes: Wishes, bundle: Path | None = None) -> None:
         install(tree, bundle)
         furnish(tree, wishes)
         say("writing the image")
-        assemble(tree, folder / "image")
-        (folder / "image").replace(output)
-    say(f"{output}: {output.stat().st_size / MIB:.0f} MiB")
+        image = folder / "image"
+        assemble(tree, image)
+        if packer := PACKERS.get(output.suffix):
+            say("packing it")
+            run(*packer, str(image))
+            image = image.with_suffix(output.suffix)
+        if wishes.token or wishes.wifi_key:
+            image.chmod(0o600)  # who reads it could use them
+        with image.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        image.replace(output)
+    output.with_name(f"{output.name}.sha256").write_text(f"{digest}  {output.name}\n")
+    say(f"{output}: {output.stat().st_size / MIB:.0f} MiB, sha256:{digest}")
 
 
 def emulate() -> None:
@@ -103,10 +124,10 @@ def emulate() -> None:
 
 
 def debian() -> Path:
-    """Debian's part of the image, which is made once: an archive."""
+    """Debian's part of the image, which is made once and then again when it is old: an archive."""
     recipe = repr((RELEASE, PACKAGES, _SETUP, _LEFT_OUT))
     archive = CACHE / f"debian-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar"
-    if archive.exists():
+    if archive.exists() and time.time() - archive.stat().st_mtime < KEPT_S:
         return archive
     CACHE.mkdir(parents=True, exist_ok=True)
     say("fetching and unpacking Debian: 7 minutes on a machine of another kind, the first time")
@@ -117,19 +138,17 @@ def debian() -> Path:
     run(
         *("mmdebstrap", "--variant=minbase", "--arch=arm64", "--components=main,non-free-firmware", *options),
         *(f"--include={','.join(PACKAGES)}", '--aptopt=Apt::Install-Recommends "false"', RELEASE, str(unfinished)),
-        *mirror(),
+        *mirrors()[:1],
     )
     unfinished.replace(archive)
     return archive
 
 
-def mirror() -> list[str]:
-    """Where this machine's packages come from, when that is Debian."""
-    for sources in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
-        for line in sources.read_text().splitlines():
-            if line.startswith("URIs:") and "debian" in line:
-                return [line.split()[1]]
-    return []
+def mirrors() -> list[str]:
+    """Where this machine's packages come from, when that is Debian; that of the security team is the last."""
+    said = "\n".join(file.read_text() for file in Path("/etc/apt/sources.list.d").glob("*.sources"))
+    found = {line.split()[1].rstrip("/") for line in said.splitlines() if line.startswith("URIs:") and "debian" in line}
+    return sorted(found, key=lambda mirror: (mirror.endswith("-security"), mirror))
 
 
 def install(tree: Path, bundle: Path) -> None:
@@ -137,8 +156,7 @@ def install(tree: Path, bundle: Path) -> None:
     inside = tree / "tmp/bundle"
     inside.mkdir()
     run("tar", "-xf", str(bundle), "-C", str(inside), "--strip-components=1")
-    with mounted(tree):
-        chroot(tree, "python3", "/tmp/bundle/install", "--image")  # noqa: S108 - that of the image
+    chroot(tree, "python3", "/tmp/bundle/install", "--image")  # noqa: S108 - that of the image
     shutil.rmtree(inside)
 
 
@@ -148,6 +166,8 @@ def furnish(tree: Path, wishes: Wishes) -> None:
     units = ("edge-mcp-grow", "edge-mcp-first-boot", "systemd-networkd", "systemd-resolved", "systemd-timesyncd", "ssh")
     chroot(tree, "systemctl", "enable", "--quiet", *(f"{unit}.service" for unit in units))
     chroot(tree, "systemctl", "mask", "--quiet", *MASKED)
+    # The one for the network that the owner names is enabled by the first boot.
+    chroot(tree, "systemctl", "disable", "--quiet", "wpa_supplicant.service")
     for key in (tree / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     # An empty one would not count as a first boot.
@@ -157,8 +177,16 @@ def furnish(tree: Path, wishes: Wishes) -> None:
     (tree / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     (tree / "etc/hostname").write_text("edge\n")
     shutil.rmtree(tree / "var/lib/apt/lists", ignore_errors=True)
+    if lines := [source(mirror) for mirror in mirrors()]:
+        (tree / "etc/apt/sources.list").write_text("".join(lines))
     wished = tree / "boot/firmware/edge-mcp-card.toml"
     wished.write_text(wishes.toml())
+
+
+def source(mirror: str) -> str:
+    """What apt on the device is told of a mirror, so that its owner gets what is mended after the image was made."""
+    suites = (f"{RELEASE}-security",) if mirror.endswith("-security") else (RELEASE, f"{RELEASE}-updates")
+    return "".join(f"deb {mirror} {suite} main non-free-firmware\n" for suite in suites)
 
 
 def assemble(tree: Path, image: Path) -> None:
@@ -186,26 +214,10 @@ def assemble(tree: Path, image: Path) -> None:
         part.unlink()
 
 
-@contextmanager
-def mounted(tree: Path) -> Iterator[None]:
-    """What an installation needs of a system that runs."""
-    places = [("proc", "-t", "proc", "proc"), ("dev", "--rbind", "/dev")]
-    done: list[Path] = []
-    try:
-        for place, *how in places:
-            run("mount", *how, str(tree / place))
-            done.append(tree / place)
-        run("mount", "--make-rslave", str(tree / "dev"))
-        yield
-    finally:
-        for at in reversed(done):
-            run("umount", "--recursive", "--lazy", str(at))
-
-
 def chroot(tree: Path, *command: str) -> None:
-    """Run a program of the image's."""
+    """Run a program of the image's. What it sees of this machine is mounted for itself alone, and gone when it ends."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "QEMU_CPU": CPU, "LC_ALL": "C.UTF-8", "HOME": "/root"}
-    run("chroot", str(tree), *command, environment=environment)
+    run("unshare", "--mount", "--propagation=private", "sh", "-c", _INSIDE, str(tree), *command, environment=environment)
 
 
 def run(*command: str, said: str | None = None, environment: dict[str, str] | None = None) -> None:

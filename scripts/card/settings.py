@@ -71,29 +71,6 @@ def of(options: Namespace) -> Wishes:
     return Wishes(options.name, options.user, key, options.wifi, _wifi_key(options), options.country, options.timezone, token)
 
 
-def last_words(wishes: Wishes, first: str = "") -> str:
-    """What to do with the card, and then on a computer in the same network."""
-    steps = [
-        *([f"{first}    write it to a card"] if first else []),
-        "put the card into the Pi and switch it on; the first boot takes a minute or two",
-        "edge-mcp discover    shows the device, its name and its address",
-    ]
-    if wishes.ssh_key:
-        steps.append(f"sudo edge-mcp pair    on the device (ssh {wishes.user}@ADDRESS) shows six digits")
-        steps.append(
-            "edge-mcp pair NAME    takes them: from then on edge-mcp call TOOL --on NAME and edge-mcp connect NAME work"
-        )
-    if wishes.token:
-        steps.append(
-            "hosts show the token of --token-file: Authorization: Bearer TOKEN, at the URL that edge-mcp discover shows"
-        )
-    if not (wishes.ssh_key or wishes.token):
-        steps.append(
-            "nobody can use it yet: there is no token that you know, and no key to log in with. See --token-file and --ssh-key"
-        )
-    return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
-
-
 def _wifi_key(options: Namespace) -> str:
     if not options.wifi:
         return ""

@@ -1,144 +1,129 @@
-"""Writes an image to a card, and reads it back. What is in use is never written to."""
+"""Writes an image to a card, or unpacked to a file, and reads it back."""
 
+import gzip
 import hashlib
 import lzma
 import os
 import shutil
-import stat
 import subprocess
 import sys
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from card import disks
 from card.settings import Trouble
 
 BLOCK = 4 << 20
-SECTOR = 512
 GB = 1_000_000_000
-_GZIP = 31  # zlib: with gzip's head and tail
+_SHOWN_S = 0.5
 
 
-@dataclass(frozen=True)
-class Disk:
-    """A whole disk, as the kernel tells of it."""
-
-    device: Path
-    size: int
-    model: str
-    parts: tuple[str, ...]
-
-    def __str__(self) -> str:
-        parts = f", partitions {', '.join(self.parts)}" if self.parts else ", without partitions"
-        return f"{self.device}: {self.model}, {self.size / GB:.1f} GB{parts}"
-
-
-def write(image: Path, device: Path, sure: bool = False) -> None:
-    """Write all of `image` (as it is, or packed as .xz, .gz or .zst) to a disk, once its owner has said so; then read it back.
-    `sure`: nobody is asked. Raises: Trouble; and before anything was written, where the disk may not be written to."""
-    disk = of(device)
-    print(disk, file=sys.stderr)
-    if not sure:
-        print(f"All that is on it will be lost. Type {disk.device.name} to go on: ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip() != disk.device.name:
-            raise Trouble("nothing was written")
+def write(image: Path, target: Path, sure: bool = False) -> None:
+    """Write all of `image` (as it is, or packed as .xz, .gz or .zst) to a disk, once its owner has said so, or to a new file;
+    then read it back. `sure`: nobody is asked. Raises: Trouble; before anything was written, where the disk must not be."""
+    if not image.is_file():
+        raise Trouble(f"there is no {image}")
+    if target.is_block_device():
+        disk = disks.of(target)
+        print(disk, file=sys.stderr)
+        if not sure:
+            ask(disk)
+        _write(image, disk.device, disk.size, os.O_EXCL)  # which the kernel refuses where anybody else uses the disk
+        return
+    if target.is_dir() or target.resolve().is_relative_to("/dev"):
+        raise Trouble(f"{target} is no disk. lsblk shows which there are")
+    if target.exists():
+        raise Trouble(f"{target} is there already. Take it away, or name another")
     try:
-        # The kernel refuses O_EXCL where anybody else uses the disk.
-        descriptor = os.open(device, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+        _write(image, target, shutil.disk_usage(target.parent).free, os.O_EXCL | os.O_CREAT)
+    except (Trouble, KeyboardInterrupt):
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _write(image: Path, target: Path, most: int, flags: int) -> None:
+    try:
+        descriptor = os.open(target, os.O_RDWR | os.O_CLOEXEC | flags, 0o644)
     except OSError as error:
-        raise Trouble(f"{device} cannot be written to: {error.strerror}") from None
-    with os.fdopen(descriptor, "r+b", buffering=0) as target:
-        written, digest = _copy(image, target, disk.size)
-        _read_back(target, device, written, digest)
-    print(f"{device}: {written / GB:.2f} GB written and read back, sha256:{digest}", file=sys.stderr)
+        raise Trouble(f"{target} cannot be written to: {error.strerror}") from None
+    with os.fdopen(descriptor, "r+b", buffering=0) as stream:
+        written, digest = _copy(image, stream, most)
+        _read_back(stream, target, written, digest)
+    say(f"{target}: {written / GB:.2f} GB written and read back, sha256:{digest}")
 
 
-def of(device: Path, system: Path = Path("/sys"), processes: Path = Path("/proc")) -> Disk:
-    """A disk that may be written to. Raises: Trouble for what is no whole disk, or is in use."""
-    real = device.resolve()
-    try:
-        mode = real.stat()
-    except OSError as error:
-        raise Trouble(f"{device}: {error.strerror}") from None
-    if not stat.S_ISBLK(mode.st_mode):
-        raise Trouble(f"{device} is no disk. lsblk shows which there are")
-    entry = system / "class/block" / real.name
-    if (entry / "partition").exists():
-        whole = entry.resolve().parent.name
-        raise Trouble(f"{device} is a part of a disk. Name the whole disk: /dev/{whole}")
-    parts = sorted(path.parent.name for path in entry.glob(f"{real.name}*/partition"))
-    _check_unused(device, (real.name, *parts), system, processes)
-    if _text(entry / "ro") == "1":
-        raise Trouble(f"{device} is protected from writing. An SD card has a slider for that")
-    size = int(_text(entry / "size") or 0) * SECTOR
-    if size == 0:
-        raise Trouble(f"there is no card in {device}")
-    model = " ".join(word for word in (_text(entry / "device/vendor"), _text(entry / "device/model")) if word)
-    return Disk(real, size, model or _text(entry / "device/name") or "a disk without a name", tuple(parts))
+def ask(disk: disks.Disk) -> None:
+    """Raises: Trouble, unless its owner types the disk's name."""
+    print(f"All that is on it will be lost. Type {disk.device.name} to go on: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != disk.device.name:
+        raise Trouble("nothing was written")
 
 
-def _check_unused(device: Path, names: Sequence[str], system: Path, processes: Path) -> None:
-    """Raises: Trouble."""
-    used = _used(processes)
-    for name in names:
-        place = system / "class/block" / name
-        if where := used.get(_text(place / "dev")):
-            raise Trouble(f"{device} is in use: {name} is mounted on {where}. A card of your own: sudo umount /dev/{name}")
-        if holders := [path.name for path in (place / "holders").glob("*")]:
-            raise Trouble(f"{device} is in use: {name} is part of {', '.join(holders)}")
-    for line in (processes / "swaps").read_text().splitlines()[1:]:
-        if Path(line.split()[0]).name in names:
-            raise Trouble(f"{device} is in use: this machine swaps to it")
+def say(line: str) -> None:
+    print(f"edge-mcp flash: {line}", file=sys.stderr, flush=True)
 
 
-def _used(processes: Path) -> dict[str, str]:
-    """Where what is mounted lies, by `major:minor` (proc(5), mountinfo)."""
-    lines = (processes / "self/mountinfo").read_text().splitlines()
-    return {fields[2]: fields[4] for fields in map(str.split, lines)}
+class _Progress:
+    """On a terminal: how much of what is done, how fast."""
 
+    def __init__(self, done: str) -> None:
+        self.done = done
+        self.began = self.shown = time.monotonic()
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""
+    def at(self, size: int, of: int | None = None) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty() and (now - self.shown > _SHOWN_S or size == of):
+            self.shown = now
+            part = f" ({100 * size // of} %)" if of else ""
+            speed = size / 1e6 / max(now - self.began, 1e-3)
+            end = "\n" if size == of else ""
+            print(f"\r\033[K{size / GB:.2f} GB {self.done}{part}, {speed:.0f} MB/s", end=end, file=sys.stderr, flush=True)
 
 
 def _copy(image: Path, target: BinaryIO, most: int) -> tuple[int, str]:
-    """Bytes written, and their SHA-256."""
-    digest, written = hashlib.sha256(), 0
+    """Bytes written, and their SHA-256. The first block, with the table of partitions, goes last: a card whose writing was
+    stopped does not look like a whole one."""
+    digest, written, first, progress = hashlib.sha256(), 0, b"", _Progress("written")
     with _unpacked(image) as blocks:
-        for block in blocks:
+        for block in filter(None, blocks):
             if written + len(block) > most:
-                raise Trouble(f"the card is too small: it has {most / GB:.1f} GB. What was on it is lost")
-            view = memoryview(block)
-            while view:
-                view = view[target.write(view) :]
+                raise Trouble(f"{image.name} is too large: there are {most / GB:.2f} GB. What was on the card is lost")
+            first = first or block
+            _write_all(target, block if written else bytes(len(block)))
             digest.update(block)
             written += len(block)
-            _progress("written", written)
+            progress.at(written)
     if written == 0:
         raise Trouble(f"{image} is empty")
+    target.seek(0)
+    _write_all(target, first)
     os.fsync(target.fileno())
+    progress.at(written, written)
     return written, digest.hexdigest()
 
 
-def _read_back(target: BinaryIO, device: Path, size: int, wanted: str) -> None:
+def _write_all(target: BinaryIO, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[target.write(view) :]
+    # What is shown as written is on the card, and nobody waits for minutes at the end.
+    os.fdatasync(target.fileno())
+
+
+def _read_back(target: BinaryIO, place: Path, size: int, wanted: str) -> None:
     os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # from the card, and not from memory
     target.seek(0)
-    digest, left = hashlib.sha256(), size
-    while left:
-        block = target.read(min(BLOCK, left))
-        if not block:
-            break
+    digest, left, progress = hashlib.sha256(), size, _Progress("read back")
+    while left and (block := target.read(min(BLOCK, left))):
         digest.update(block)
         left -= len(block)
-        _progress("read back", size - left)
+        progress.at(size - left, size)
     if digest.hexdigest() != wanted:
-        raise Trouble(f"{device} does not hold what was written to it. Take another card")
+        raise Trouble(f"{place} does not hold what was written to it. Take another card")
 
 
 @contextmanager
@@ -147,7 +132,7 @@ def _unpacked(image: Path) -> Iterator[Iterator[bytes]]:
     try:
         with image.open("rb") as packed:
             yield _blocks(image, packed)
-    except (EOFError, lzma.LZMAError, zlib.error) as error:
+    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
         raise Trouble(f"{image} is damaged: {error}. What was on the card is lost") from None
     except FileNotFoundError:
         raise Trouble(f"there is no {image}") from None
@@ -155,15 +140,9 @@ def _unpacked(image: Path) -> Iterator[Iterator[bytes]]:
 
 def _blocks(image: Path, packed: BinaryIO) -> Iterator[bytes]:
     match image.suffix:
-        case ".xz":
-            with lzma.open(packed) as stream:
+        case ".xz" | ".gz":
+            with (lzma.open if image.suffix == ".xz" else gzip.open)(packed) as stream:
                 yield from iter(lambda: stream.read(BLOCK), b"")
-        case ".gz":
-            inflate = zlib.decompressobj(_GZIP)
-            while piece := packed.read(1 << 16):
-                yield inflate.decompress(piece)
-            if not inflate.eof:
-                raise EOFError("it ends too early")
         case ".zst":
             yield from _by_zstd(image)
         case _:
@@ -179,8 +158,3 @@ def _by_zstd(image: Path) -> Iterator[bytes]:
             yield block
     if unpacking.returncode:
         raise EOFError("zstd could not unpack it")
-
-
-def _progress(done: str, size: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{size / GB:.2f} GB {done}", end="" if size % (BLOCK * 8) else "\r", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from tests.processes import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from card.settings import Trouble, Wishes, add_options, last_words, of
+from card.settings import Trouble, Wishes, add_options, of
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBtixYkNXmima08a0eACUQlWQW5D6LJP3hV7IEVmNr50 me@home"
 
@@ -58,8 +58,6 @@ def test_the_hash_of_a_password_is_that_of_the_standard(tmp_path: Path) -> None:
 def test_nothing_has_to_be_wished() -> None:
     assert wished() == Wishes()
     assert tomllib.loads(Wishes().toml()) == {"user": "edge"}
-    assert "nobody can use it yet" in last_words(Wishes())
-    assert "nobody" not in last_words(Wishes(ssh_key=KEY))
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from tests.processes import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from card.disks import of
 from card.settings import Trouble
-from card.writing import of, write
+from card.writing import write
 
 SIZE = 8 << 20
 
@@ -92,8 +93,8 @@ def test_the_disk_of_this_machine_is_left_alone(tmp_path: Path) -> None:
     ("suffix", "change", "words"),
     [
         ("", lambda content: b"", "is empty"),
-        ("", lambda content: content * 2, "the card is too small"),
-        (".gz", lambda content: content[:-9], "is damaged: it ends too early"),
+        ("", lambda content: content * 2, "is too large"),
+        (".gz", lambda content: content[:-9], "is damaged"),
         (".xz", lambda content: content[:-9], "is damaged"),
         (".zst", lambda content: b"nothing of the kind", "is damaged"),
     ],

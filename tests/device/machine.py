@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,41 +105,51 @@ def debian(*options: str) -> Path:
 
 
 @contextmanager
-def booted(folder: Path, files: Mapping[str, Path] = {}) -> Iterator[Machine]:
-    """A machine whose disk is in `folder`, with `files` of this one put into it. It is switched off at the end."""
+def booted(
+    folder: Path, files: Mapping[str, Path] = {}, base: Path | None = None, arguments: Sequence[str] = ()
+) -> Iterator[Machine]:
+    """A machine whose disk is in `folder`, with `files` of this one put into it. It is switched off at the end.
+    `base`: what `debian` made, if it is to be another system than that of `root`. `arguments`: those of the kernel."""
+    with _started(folder, files, base, arguments) as process:
+        machine = Machine(_leader(process, folder), folder)
+        yield machine
+        os.kill(machine.leader, 38)  # SIGRTMIN+4: switch off
+        process.wait(BOOT_S)
+
+
+def ran(folder: Path, files: Mapping[str, Path] = {}, base: Path | None = None, arguments: Sequence[str] = ()) -> str:
+    """Boot a machine that switches itself off; what it said."""
+    with _started(folder, files, base, arguments) as process:
+        assert process.wait(BOOT_S) == 0, (folder / "console").read_text("utf-8", "replace")[-2000:]
+    return (folder / "console").read_text("utf-8", "replace")
+
+
+@contextmanager
+def _started(
+    folder: Path, files: Mapping[str, Path], base: Path | None, arguments: Sequence[str]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A machine whose disk may have been in `folder` before."""
     for name in ("upper", "work", "root"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
     for inside, file in files.items():
         target = folder / "upper" / inside.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if file.is_dir() else shutil.copy2)(file, target)
     group = f"edge-mcp-{os.getpid()}-{folder.name}"
-    namespaces = (
-        "unshare",
-        "--mount",
-        "--net",
-        "--propagation=private",
-        "sh",
-        "-c",
-        _BOOT,
-        "sh",
-        group,
-        str(root()),
-        str(folder),
-    )
+    namespaces = ("unshare", "--mount", "--net", "--propagation=private", "sh", "-c", _BOOT, "sh")
     nspawn = ("systemd-nspawn", "--quiet", f"--directory={folder}/root", "--register=no", "--keep-unit", "--console=read-only")
     with (folder / "console").open("wb") as console:
         process = subprocess.Popen(
-            [*namespaces, *nspawn, "--boot", "systemd.journald.forward_to_console=1"],
+            [
+                *(*namespaces, group, str(base or root()), str(folder)),
+                *(*nspawn, "--boot", "systemd.journald.forward_to_console=1", *arguments),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
         )
     try:
-        machine = Machine(_leader(process, folder), folder)
-        yield machine
-        os.kill(machine.leader, 38)  # SIGRTMIN+4: switch off
-        process.wait(BOOT_S)
+        yield process
     finally:
         process.kill()
         process.wait()
