@@ -36,6 +36,7 @@ LIVE = frozenset(
     {
         *("file_roots", "hosts", "log_level", "token_file", "tls_certificate", "tls_key", "name", "mdns", "mdns_interfaces"),
         *("deflate", "max_connections", "max_connections_per_peer", "max_requests_per_s", "max_sessions", "session_idle_s"),
+        "keepalive_s",
     }
 )
 """The settings that a server takes up while it serves."""

@@ -47,6 +47,15 @@ async def until_admitted(served: Served, token: str) -> None:
             await asyncio.sleep(0.02)
 
 
+async def greeted(socket: aiohttp.ClientWebSocketResponse) -> int:
+    """Open a conversation; the milliseconds of silence until this peer is pinged."""
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    await socket.send_str(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}))
+    answer = json.loads((await socket.receive(timeout=60)).data)
+    interval: int = answer["result"]["_meta"]["io.edge-mcp/keepalive"]["intervalMs"]
+    return interval
+
+
 async def test_settings_are_taken_up_while_a_connection_stays(tmp_path: Path) -> None:
     configure(tmp_path, FIRST, log_level="info")
     async with serving("--config", str(tmp_path / "edge-mcp.toml")) as served, aiohttp.ClientSession() as session:
@@ -54,18 +63,19 @@ async def test_settings_are_taken_up_while_a_connection_stays(tmp_path: Path) ->
         async with session.ws_connect(served.url, protocols=["mcp"], headers=bearer) as socket:
             assert await admitted(served, FIRST) == 200
             assert await admitted(served, FIRST, "den.home") == 421
-            configure(tmp_path, SECOND, hosts=["den.home"], log_level="debug")
+            configure(tmp_path, SECOND, hosts=["den.home"], log_level="debug", keepalive_s=12)
             os.kill(served.pid, signal.SIGHUP)
             await until_admitted(served, SECOND)
             assert await admitted(served, FIRST) == 401
             assert await admitted(served, SECOND, "den.home") == 200
-            hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-            await socket.send_str(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}))
-            assert "result" in json.loads((await socket.receive(timeout=60)).data)
+            assert await greeted(socket) == 45_000
             call = {"name": "detect_language", "arguments": {"text": "Wo ist der Bahnhof?"}}
             await socket.send_str(json.dumps({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}))
             assert "result" in json.loads((await socket.receive(timeout=60)).data)
             assert any("started with" in line for line in served.log)  # which is said of an engine at debug only
+        bearer = {"Authorization": f"Bearer {SECOND}"}
+        async with session.ws_connect(served.url, protocols=["mcp"], headers=bearer) as socket:
+            assert await greeted(socket) == 12_000
 
 
 async def test_what_needs_a_restart_is_told(tmp_path: Path) -> None:

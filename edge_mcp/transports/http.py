@@ -129,6 +129,7 @@ class HttpListener:
             sessions.limit, sessions.idle = limits.sessions, limits.session_idle_s
             sockets.deflate = options.deflate
             rate.set(limits.requests_per_s)
+            wheel.policy = options.keepalive
             server.tls = options.tls
 
         self.take_up = take_up

@@ -118,7 +118,8 @@ class Wheel:
         self.pace = pace()
         self.wakeups = 0
         """How often the timers came, since the start."""
-        self._policy = policy
+        self.policy = policy
+        """Of connections that come: another one may take its place, with the same `tick_s`."""
         self._ask = pace
         self._beats: set[Beat] = set()
         self._slots: dict[int, set[Beat]] = {}
@@ -138,7 +139,7 @@ class Wheel:
         """Keep a connection alive; `far`: there is a proxy or a router between."""
         loop = asyncio.get_running_loop()
         self._adapt()
-        beat = Beat(self, line, KeepAlive(self._policy, loop.time(), far, self.pace.stretch, lambda: self._jitter), loop)
+        beat = Beat(self, line, KeepAlive(self.policy, loop.time(), far, self.pace.stretch, lambda: self._jitter), loop)
         self._beats.add(beat)
         self.replace(beat)
         return beat
@@ -191,17 +192,17 @@ class Wheel:
         self._armed, self._timer = first, None
         if first is not None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(first * self._policy.tick_s, self._tick, loop)
+            self._timer = loop.call_at(first * self.policy.tick_s, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._armed is not None  # noqa: S101 - narrows the type for mypy
         self.wakeups += 1
-        now = max(loop.time(), self._armed * self._policy.tick_s)  # the loop's clock may come a nanosecond early
+        now = max(loop.time(), self._armed * self.policy.tick_s)  # the loop's clock may come a nanosecond early
         self._timer = self._armed = None
         # The same for all that go with this tick: they stay together, and meet others in time.
         self._jitter = self._draw()
         self._adapt()
-        for slot in [slot for slot in self._slots if slot * self._policy.tick_s <= now]:
+        for slot in [slot for slot in self._slots if slot * self.policy.tick_s <= now]:
             for beat in list(self._slots.get(slot, ())):
                 self._check(beat, now)
         for beat in self._early(now):
@@ -210,9 +211,9 @@ class Wheel:
 
     def _early(self, now: float) -> list[Beat]:
         """Those whose pings may as well go now."""
-        reach = now + self._policy.early * self._policy.near_s
+        reach = now + self.policy.early * self.policy.near_s
         found: list[Beat] = []
-        for slot in sorted(slot for slot in self._slots if slot * self._policy.tick_s <= reach):
+        for slot in sorted(slot for slot in self._slots if slot * self.policy.tick_s <= reach):
             found += [beat for beat in self._slots[slot] if not beat.keepalive.waiting]
             if len(found) >= MAX_EARLY:
                 break
@@ -274,7 +275,7 @@ class Wheel:
     def _place(self, beat: Beat) -> None:
         self._take(beat)
         stall = self.stall(asyncio.get_running_loop().time())
-        beat.slot = ceil(beat.keepalive.next_due(stall) / self._policy.tick_s)
+        beat.slot = ceil(beat.keepalive.next_due(stall) / self.policy.tick_s)
         self._slots.setdefault(beat.slot, set()).add(beat)
 
     def _take(self, beat: Beat) -> None:
@@ -287,7 +288,7 @@ class Wheel:
 
     def _watch(self, beat: Beat) -> None:
         """The kernel ends the connection no earlier than was promised, for the case that the loop sleeps."""
-        promise, policy = beat.keepalive.promise, self._policy
+        promise, policy = beat.keepalive.promise, self.policy
         kernel.watch(beat.line.transport, promise.interval_s + promise.grace_s, policy.patience_s, policy.misses)
 
     # How long the loop stood
