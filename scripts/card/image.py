@@ -146,8 +146,9 @@ def debian() -> Path:
 
 def mirrors() -> list[str]:
     """Where this machine's packages come from, when that is Debian; that of the security team is the last."""
-    said = "\n".join(file.read_text() for file in Path("/etc/apt/sources.list.d").glob("*.sources"))
-    found = {line.split()[1].rstrip("/") for line in said.splitlines() if line.startswith("URIs:") and "debian" in line}
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout if shutil.which(command[0]) else ""
+    found = {line.rstrip("/") for line in said.splitlines() if "debian" in line}
     return sorted(found, key=lambda mirror: (mirror.endswith("-security"), mirror))
 
 
