@@ -36,7 +36,7 @@ def card(tmp_path: Path) -> Iterator[Path]:
 
 
 def image(folder: Path, suffix: str) -> tuple[Path, bytes]:
-    content = os.urandom(3 << 20) + bytes(2 << 20) + os.urandom(12_345 * 512)[: 512 * 11]
+    content = os.urandom(1 << 18) + bytes(5 << 20) + os.urandom(512 * 11)
     made = folder / f"image.img{suffix}"
     match suffix:
         case ".gz":
