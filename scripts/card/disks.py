@@ -1,6 +1,5 @@
 """The disks of this machine, and which of them may be written to. What is in use never is."""
 
-import json
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -84,13 +83,15 @@ def _text(file: Path) -> str:
 
 def _content(disk: Disk) -> str:
     """The file systems on it, with their labels."""
-    command = ["lsblk", "--json", "--bytes", "--list", "--output", "NAME,SIZE,FSTYPE,LABEL", str(disk.device)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    rows = json.loads(ended.stdout)["blockdevices"] if ended.returncode == 0 else [{"name": name} for name in disk.parts]
     found = []
-    for row in rows:
-        words = [row.get("label"), row.get("fstype")]
-        if row["name"] in disk.parts or any(words):
-            size = f"{int(row['size']) / GB:.1f} GB" if row.get("size") else ""
-            found.append(" ".join(word for word in (row["name"], *words, size) if word))
+    for name in disk.parts or (disk.device.name,):
+        command = ["/usr/sbin/blkid", "--probe", "--output", "export", f"/dev/{name}"]
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        except OSError:
+            said = ""
+        tags = dict(line.partition("=")[::2] for line in said.splitlines())
+        words = [tags[tag] for tag in ("LABEL", "TYPE") if tag in tags]
+        if words or disk.parts:
+            found.append(" ".join([name, *words]))
     return "with " + ", ".join(found) if found else ""

@@ -59,6 +59,36 @@ def test_what_is_written_can_be_read(suffix: str, card: Path, tmp_path: Path, ca
     assert f"read back, sha256:{hashlib.sha256(content).hexdigest()}" in capsys.readouterr().err
 
 
+def test_a_new_file_does_as_well(tmp_path: Path) -> None:
+    packed, content = image(tmp_path, ".zst")
+    write(packed, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == content
+    with pytest.raises(Trouble, match="is there already"):
+        write(packed, tmp_path / "copy")
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(Trouble, match="is damaged"):
+        write(packed, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    for place in (tmp_path, Path("/dev/no-such-card"), Path("/dev/null")):
+        with pytest.raises(Trouble, match="is no disk"):
+            write(packed, place)
+
+
+def test_what_is_on_a_card_is_shown(card: Path, tmp_path: Path) -> None:
+    assert str(of(card)) == f"{card}: a disk without a name, 0.0 GB, nothing on it that is known here"
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-L", "holidays", str(card)], check=True)
+    assert f"with {card.name} holidays ext4" in str(of(card))
+
+
+def test_a_card_whose_writing_was_stopped_has_no_table_of_partitions(card: Path, tmp_path: Path) -> None:
+    packed, _ = image(tmp_path, ".gz")
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-9])
+    with pytest.raises(Trouble, match="is damaged"):
+        write(packed, card, sure=True)
+    assert card.read_bytes()[:512] == bytes(512)
+
+
 def test_its_owner_is_asked(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed, content = image(tmp_path, "")
     before = card.read_bytes()
