@@ -222,7 +222,8 @@ class Link:
             await self._wanted.wait()
             self._hurried.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), self._backoff.next())
+                async with asyncio.timeout(self._backoff.next()):
+                    await self._hurried.wait()
 
     async def _use(self, connection: Connection) -> None:
         """Hand out the conversation on `connection` until it ends. Raises: CallError, ConnectionClosed."""

@@ -95,7 +95,8 @@ class StdioServer:
         self._process.stdin.close()
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), END_S)
+                async with asyncio.timeout(END_S):
+                    await self._process.wait()
             self._release()
             if self._process.returncode is not None:
                 await self._relayed()
@@ -106,7 +107,8 @@ class StdioServer:
     async def _explain(self) -> str:
         """Why the server ended its output."""
         try:
-            status = await asyncio.wait_for(self._process.wait(), END_S)
+            async with asyncio.timeout(END_S):
+                status = await self._process.wait()
         except TimeoutError:
             return "the server closed its standard output"
         await self._relayed()

@@ -219,7 +219,8 @@ class _Call:
         for replica in self._replicas:
             replica.changed.append(note)
         try:
-            await asyncio.wait_for(came.wait(), max(0.0, seconds))
+            async with asyncio.timeout(max(0.0, seconds)):
+                await came.wait()
         except TimeoutError:
             return
         finally:

@@ -240,7 +240,9 @@ class Gateway:
         told = self._lists()
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_S)
+                # Not wait_for, which before Python 3.12 loses a cancellation that comes with the event: it would never end.
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
             self._wake.clear()
             left = any(not self._counts(upstream) for upstream in self._here.values())
             self._dirty = self._dirty or left or self._confirmed.state() != self._seen

@@ -19,6 +19,7 @@ from edge_mcp.errors import CallError, ConfigError, ConnectionClosed
 from edge_mcp.gateway.choice import Seen
 from edge_mcp.gateway.circuit import Circuits
 from edge_mcp.prompts.base import PromptDefinition
+from edge_mcp.protocol.jsonrpc import UNDECODABLE
 from edge_mcp.resources.base import ResourceDefinition, TemplateDefinition
 from edge_mcp.transports.base import Connection
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 MAX_LISTED = 500
 """Tools of a device, and as many of its resources, templates and prompts; more are left out."""
+MAX_BYTES = 2 * 1024 * 1024
+"""Of each of these lists, as it is sent."""
 PATIENCE_S = 5.0
 """How long a request waits for a connection to a device."""
 REFUSED_S = 30.0
@@ -200,7 +203,8 @@ class Upstream:
         """Raises: ConfigError."""
         if self.state == "refused":
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), REFUSED_S)
+                async with asyncio.timeout(REFUSED_S):
+                    await self._hurried.wait()
         self._hurried.clear()
         try:
             return await self._dialling(self.target, encodings)()
@@ -258,11 +262,10 @@ class Upstream:
             if LOAD in wanted and self._advertised:
                 continue
             listening = asyncio.create_task(client.listen(wanted, note))
+            listening.add_done_callback(lambda _: came.set())
             try:
                 while not listening.done():
-                    waiting = asyncio.create_task(came.wait())
-                    await asyncio.wait([listening, waiting], return_when=asyncio.FIRST_COMPLETED)
-                    waiting.cancel()
+                    await came.wait()
                     came.clear()
                     while news:
                         await self._changed(client, news.popitem()[0])
@@ -344,12 +347,22 @@ async def _offered(client: Client, method: str, field: str, kind: type[T]) -> li
 
 
 async def _listed(client: Client, method: str, field: str, kind: type[T]) -> list[T]:
-    """At most MAX_LISTED, those left out that are not what MCP says. Raises: CallError, ConnectionClosed."""
+    """At most MAX_LISTED in MAX_BYTES, those left out that are not what MCP says. Raises: CallError, ConnectionClosed."""
     found: list[T] = []
     cursor: str | None = None
+    size = 0
     for _ in range(_MAX_PAGES):
-        page = await client.request(method, {} if cursor is None else {"cursor": cursor}, dict)
-        for entry in page.get(field, [])[: MAX_LISTED - len(found)]:
+        raw = await client.request(method, {} if cursor is None else {"cursor": cursor}, msgspec.Raw)
+        size += len(bytes(raw))
+        if size > MAX_BYTES:
+            logger.info("what follows in a list of %s is left out: it has more than %d bytes", field, MAX_BYTES)
+            break
+        try:
+            page = client.codec.decode(raw, dict[str, Any])
+            entries = msgspec.convert(page.get(field, []), list[Any])
+        except (msgspec.ValidationError, *UNDECODABLE) as error:
+            raise CallError(f"its answer to {method} is not what MCP says: {error}") from None
+        for entry in entries[: MAX_LISTED - len(found)]:
             try:
                 found.append(msgspec.convert(entry, kind))
             except msgspec.ValidationError as error:

@@ -1,17 +1,22 @@
 """One device behind the gateway: real ones, that restart, move, refuse and say nothing."""
 
+import asyncio
 import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge_mcp.client.client import Client, NotSent
 from edge_mcp.client.messages import ListedTool
-from edge_mcp.errors import UncertainError
+from edge_mcp.client.resolve import Target
+from edge_mcp.errors import CallError, ConfigError, UncertainError
 from edge_mcp.gateway import upstream as upstream_module
-from edge_mcp.gateway.upstream import MAX_LISTED, Upstream, _listed
+from edge_mcp.gateway.upstream import MAX_BYTES, MAX_LISTED, Upstream, _listed
+from edge_mcp.protocol.codec import codec_of
+from edge_mcp.transports.base import Connection
 from tests.gateway.devices import Place, replicas, until, upstreams
 from tests.processes import serving
 
@@ -134,10 +139,39 @@ async def test_of_what_a_device_lists_no_more_is_taken_than_is_good() -> None:
     class Hostile:
         """Lists without end, and what is no tool."""
 
-        async def request(self, method: str, params: dict[str, Any], kind: type[dict[str, Any]]) -> dict[str, Any]:
-            page = int(params.get("cursor", 0))
-            return {"tools": [7, {"name": 3}, *({"name": f"t{page}-{n}"} for n in range(98))], "nextCursor": str(page + 1)}
+        codec = codec_of("json")
 
-    tools = await _listed(Hostile(), "tools/list", "tools", ListedTool)  # type: ignore[arg-type]
-    assert len(tools) <= MAX_LISTED
+        def __init__(self, about: str, tools: Any = None) -> None:
+            self.about = about
+            self.tools = tools
+
+        async def request(self, method: str, params: dict[str, Any], kind: type[msgspec.Raw]) -> msgspec.Raw:
+            page = int(params.get("cursor", 0))
+            tools = [7, {"name": 3}, *({"name": f"t{page}-{n}", "description": self.about} for n in range(98))]
+            return msgspec.Raw(msgspec.json.encode({"tools": self.tools or tools, "nextCursor": str(page + 1)}))
+
+    tools = await _listed(Hostile("short"), "tools/list", "tools", ListedTool)  # type: ignore[arg-type]
+    assert 400 < len(tools) <= MAX_LISTED
     assert tools[0].name == "t0-0"
+    large = await _listed(Hostile("x" * (MAX_BYTES // 150)), "tools/list", "tools", ListedTool)  # type: ignore[arg-type]
+    assert 0 < sum(len(tool.description) for tool in large) <= MAX_BYTES
+    for tools_ in ({"a": 1}, 7, "text"):
+        with pytest.raises(CallError, match="not what MCP says"):
+            await _listed(Hostile("", tools_), "tools/list", "tools", ListedTool)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_device_that_comes_at_the_moment_of_the_end_keeps_nobody_from_ending(turns: int) -> None:
+    async def refuse() -> Connection:
+        raise ConfigError("nobody there")
+
+    target = Target("a", "id-a", "ws://127.0.0.1:9/mcp")
+    up = Upstream(target, dial=lambda _target, _encodings: refuse)
+    up.start()
+    await until(lambda: up.state == "refused")
+    up.announce([target], 0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await up.close()
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
