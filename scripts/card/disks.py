@@ -54,8 +54,12 @@ def _check_unused(device: Path, names: Sequence[str], system: Path, processes: P
     used = _used(processes)
     for name in names:
         place = system / "class/block" / name
+        if used.get(name) == "/" or used.get(_text(place / "dev")) == "/":
+            raise Trouble(f"{device} is what this machine runs from")
         if where := used.get(_text(place / "dev")) or used.get(name):
-            raise Trouble(f"{device} is in use: {name} is mounted on {where}. A card of your own: sudo umount /dev/{name}")
+            raise Trouble(
+                f"{device} is in use: {name} is mounted on {where}. Is it the right one, then: sudo umount /dev/{name}"
+            )
         if holders := [path.name for path in (place / "holders").glob("*")]:
             raise Trouble(f"{device} is in use: {name} is part of {', '.join(holders)}")
     for line in (processes / "swaps").read_text().splitlines()[1:]:
