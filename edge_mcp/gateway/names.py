@@ -7,6 +7,7 @@ behind a name stays behind it: what means something else is held back until the 
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ MAX_NAME = 64
 """What hosts take."""
 MAX_NAMES = 8192
 """Names whose meaning is remembered; tools with others are held back then."""
+MAX_OF_DEVICE = 1000
+"""Of them those of one device, so that it takes no others' place."""
 MAX_VERSIONS = 16
 MODEL = "io.edge-mcp/model"
 _MAX_PREFIX = 40
@@ -82,6 +85,8 @@ class Names:
     tools: dict[str, Named] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
     apart: dict[str, str] = field(default_factory=dict)
+    known: Counter[str] = field(default_factory=Counter)
+    """How many names are remembered, by prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ class _One:
 def named(devices: Iterable[Offer], memory: Memory) -> Names:
     """The names of all tools, whatever the order of the devices; `memory` learns those that are new."""
     devices = sorted(devices, key=lambda device: device.id)
-    names = Names(prefixes(devices, memory))
+    names = Names(prefixes(devices, memory), known=Counter(name.partition(".")[0] for name in memory.names))
     pending: dict[str, Meaning] = {}
     ones: dict[str, list[_One]] = {}
     for device in devices:
@@ -156,9 +161,12 @@ def _admitted(name: str, meaning: Meaning, memory: Memory, names: Names, pending
         names.held[name] = _difference(meaning, known)
         pending[name] = meaning
         return False
-    if known is None and len(memory.names) >= MAX_NAMES:
-        names.held[name] = f"{MAX_NAMES} names are known already"
+    prefix = name.partition(".")[0]
+    if known is None and (len(memory.names) >= MAX_NAMES or names.known[prefix] >= MAX_OF_DEVICE):
+        most = f"{MAX_NAMES} names" if len(memory.names) >= MAX_NAMES else f"{MAX_OF_DEVICE} names of this device"
+        names.held[name] = f"{most} are known already"
         return False
+    names.known[prefix] += known is None
     versions = {**(known.versions if known else {}), **meaning.versions}
     latest = dict(list(versions.items())[-MAX_VERSIONS:])
     if known is None or latest != known.versions:

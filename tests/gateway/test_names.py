@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_mcp.client.messages import ListedTool
-from edge_mcp.gateway.names import MAX_NAME, Memory, Names, Offer, joined, named
+from edge_mcp.gateway.names import MAX_NAME, MAX_OF_DEVICE, Memory, Names, Offer, joined, named
 from edge_mcp.gateway.resources import private, public
 
 
@@ -191,3 +191,14 @@ def test_uris_are_readable() -> None:
     assert public("kitchen", "model://{name}") == "edge://kitchen/model/{name}"
     assert public("kitchen", "urn:x:y") == "edge://kitchen/?urn:x:y"
     assert private("edge://kitchen") is None
+
+
+def test_a_device_with_ever_new_names_takes_no_others_place() -> None:
+    memory = Memory()
+    for turn in range(40):
+        named([Offer("a" * 16, "flood", [ListedTool(f"t{turn}-{number}") for number in range(500)])], memory)
+    assert len(memory.names) == MAX_OF_DEVICE
+    names = named([Offer("b" * 16, "good", [ListedTool("see")])], memory)
+    assert list(names.tools) == ["good-bbbb.see"]
+    held = named([Offer("a" * 16, "flood", [ListedTool("one-more")])], memory).held
+    assert held == {"flood-aaaa.one-more": f"{MAX_OF_DEVICE} names of this device are known already"}
