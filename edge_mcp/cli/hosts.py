@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def write(file: Path, entries: dict[tuple[str, ...], Any]) -> str:
     """Put the entries into a host's file, whole or not at all; what was there is kept beside it. Says what was done.
 
     Raises: ConfigError for a file that is no JSON object, which stays as it is, or cannot be written."""
-    file = file.resolve()  # a link stays one
+    file = Path(os.path.realpath(file))  # a link stays one
     before = _read(file)
     mark = "\ufeff" if before.startswith("\ufeff") else ""
     text = before[len(mark) :]
@@ -180,6 +181,11 @@ def _joined(text: str, path: Sequence[str], value: Any) -> Any:
 def _read(file: Path) -> str:
     """Raises: ConfigError."""
     try:
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{file} is left as it is: it is no file")
+        if not mode & 0o222:  # replacing it would need no more than a folder that may be written
+            raise ConfigError(f"{file} is left as it is: it is read-only", "Make it writable, or leave --write out")
         with file.open("rb") as stream:
             content = stream.read(_MAX_FILE + 1)
     except FileNotFoundError:

@@ -83,6 +83,19 @@ def test_a_file_that_is_not_understood_stays_as_it_is(tmp_path: Path, content: b
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_what_is_no_file_or_not_to_be_written_stays_as_it_is(tmp_path: Path) -> None:
+    locked, pipe, loop = tmp_path / "locked.json", tmp_path / "pipe.json", tmp_path / "loop.json"
+    locked.write_bytes(b"{}")
+    locked.chmod(0o444)
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    for file, why in ((locked, "it is read-only"), (pipe, "it is no file"), (loop, "cannot be read")):
+        with pytest.raises(ConfigError, match=why):
+            write(file, ENTRY)
+    assert locked.read_bytes() == b"{}"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_link_stays_one_and_a_mark_at_the_start_too(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_bytes(b"\xef\xbb\xbf{}\r\n")
     (tmp_path / "mcp.json").symlink_to("real.json")
