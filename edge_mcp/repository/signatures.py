@@ -7,7 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from edge_mcp import private_files
 from edge_mcp.engine.messages import Described
+from edge_mcp.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Signatures:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._is_told = False
 
     def get(self, file: Path, signature: str = "") -> Described | None:
         """What is known of `file` as it is now, by its signature of that name."""
@@ -43,14 +46,14 @@ class Signatures:
 
     def put(self, file: Path, described: Described, signature: str = "") -> None:
         """Remember; a folder that cannot be written costs only time at the next start."""
-        place = self._place(file, signature)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            draft = place.with_suffix(f".{os.getpid()}")
-            draft.write_bytes(msgspec.json.encode(_Remembered(*_identity(file), described, _FORMAT)))
-            draft.replace(place)
-        except OSError as error:
-            logger.debug("the signature of %s is not kept: %s", file, error)
+            content = msgspec.json.encode(_Remembered(*_identity(file), described, _FORMAT))
+            private_files.write(self._place(file, signature), content)
+            self._is_told = False
+        except (OSError, ConfigError) as error:  # OSError: the file is gone
+            if not self._is_told:  # of a full disk once, and not for each model
+                logger.warning("signatures are read anew after each start: %s", error)
+            self._is_told = True
 
     def _place(self, file: Path, signature: str) -> Path:
         named = os.fsencode(file.absolute()) + (b"\0" + signature.encode() if signature else b"")

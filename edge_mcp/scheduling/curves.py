@@ -9,7 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from edge_mcp import private_files
 from edge_mcp.engine.messages import ModelSpec
+from edge_mcp.errors import ConfigError
 from edge_mcp.scheduling.knee import Curve
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class Curves:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._is_told = False
 
     def get(self, spec: ModelSpec) -> Curve | None:
         """What was measured of this very model with this runtime on this processor."""
@@ -40,14 +43,13 @@ class Curves:
 
     def put(self, spec: ModelSpec, seconds: dict[int, float]) -> None:
         """Remember; a folder that cannot be written costs only the time to measure again."""
-        place = self._place(spec)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            draft = place.with_suffix(f".{os.getpid()}")
-            draft.write_bytes(msgspec.json.encode(_Remembered(_identity(spec), seconds)))
-            draft.replace(place)
-        except OSError as error:
-            logger.debug("the pace of %s is not kept: %s", spec.key, error)
+            private_files.write(self._place(spec), msgspec.json.encode(_Remembered(_identity(spec), seconds)))
+            self._is_told = False
+        except ConfigError as error:
+            if not self._is_told:  # of a full disk once, and not for each model
+                logger.warning("what batches cost is measured anew after each start: %s", error)
+            self._is_told = True
 
     def _place(self, spec: ModelSpec) -> Path:
         return self._folder / (hashlib.sha256(spec.manifest.model.name.encode()).hexdigest()[:32] + ".json")
