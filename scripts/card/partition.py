@@ -156,7 +156,7 @@ def _start(image: Path) -> int:
     with image.open("rb") as stream:
         first = stream.read(SECTOR)
         if len(first) < SECTOR or first[-2:] != _SIGNATURE:
-            raise Trouble(f"{image} is no image of a card. Unpack it first, if its name ends with .xz, .zst or .gz")
+            raise Trouble(f"{image} is no image of a card. A packed one is unpacked by: scripts/flash write {image} FILE")
         if first[54:57] == b"FAT" or first[82:85] == b"FAT":
             return 0
         for entry in range(446, 510, 16):

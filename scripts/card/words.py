@@ -1,4 +1,4 @@
-"""What is said at the end: how the device is found and used, and its address to be scanned."""
+"""What is said at the end: how the device is found and used, and a code to scan."""
 
 import json
 import shutil
@@ -17,8 +17,11 @@ def end(wishes: Wishes | None, *before: str, imager: bool = False) -> None:
     Imager may have named the device and its user."""
     print("\n".join(f"{number}. {step}" for number, step in enumerate([*before, *steps(wishes, imager)], 1)))
     if wishes and wishes.name:
-        url = f"https://{wishes.name}.local:{PORT}/mcp"
-        print(f"\nIts address: {url}\n{code(url)}{hosts(url)}")
+        device = f"https://{wishes.name}.local:{PORT}"
+        print(
+            f"\nIs it there? {device}/health    its certificate is its own, of which a browser warns\n{code(f'{device}/health')}"
+        )
+        print(hosts(f"{device}/mcp"))
 
 
 def steps(wishes: Wishes | None, imager: bool) -> list[str]:
@@ -44,7 +47,7 @@ def steps(wishes: Wishes | None, imager: bool) -> list[str]:
 
 
 def code(url: str) -> str:
-    """The address as a QR code for the terminal; it holds no secret. Empty where nobody sees it, or qrencode is not there."""
+    """An address as a QR code for the terminal: for a telephone. Empty where nobody sees it, or qrencode is not there."""
     if not sys.stdout.isatty() or (program := shutil.which("qrencode")) is None:
         return ""
     made = subprocess.run([program, "--type=UTF8", "--margin=2", url], capture_output=True, text=True, check=False)
@@ -55,7 +58,6 @@ def hosts(url: str) -> str:
     """What to paste into hosts that are not paired."""
     bearer = f"Bearer {KEPT}"
     entry = {"mcpServers": {"edge": {"url": url, "headers": {"Authorization": bearer}}}}
-    return f"""
-What to paste into hosts, with the token in the place of {KEPT}:
+    return f"""What to paste into hosts, with the token in the place of {KEPT}:
   claude mcp add --transport http edge {url} --header "Authorization: {bearer}"
   {json.dumps(entry)}"""
