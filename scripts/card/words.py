@@ -18,9 +18,8 @@ def end(wishes: Wishes | None, *before: str, imager: bool = False) -> None:
     print("\n".join(f"{number}. {step}" for number, step in enumerate([*before, *steps(wishes, imager)], 1)))
     if wishes and wishes.name:
         device = f"https://{wishes.name}.local:{PORT}"
-        print(
-            f"\nIs it there? {device}/health    its certificate is its own, of which a browser warns\n{code(f'{device}/health')}"
-        )
+        print(f"\nIs it there? {device}/health    its certificate is its own, of which a browser warns")
+        print(code(f"{device}/health"))
         print(hosts(f"{device}/mcp"))
 
 
@@ -34,9 +33,7 @@ def steps(wishes: Wishes | None, imager: bool) -> list[str]:
     if wishes.ssh_key or imager:
         user = wishes.user if wishes.ssh_key else "USER"
         todo.append(f"sudo edge-mcp pair    on the device (ssh {user}@ADDRESS): shows six digits")
-        todo.append(
-            "edge-mcp pair NAME    on the computer: takes them; then edge-mcp call TOOL --on NAME, edge-mcp connect NAME"
-        )
+        todo.append("edge-mcp pair NAME    on the computer: takes them; then edge-mcp call TOOL --on NAME, edge-mcp hosts NAME")
     if wishes.token:
         todo.append("hosts that do not pair show the token of --token-file: Authorization: Bearer TOKEN")
     if not (wishes.ssh_key or wishes.token or imager):
