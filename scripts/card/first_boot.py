@@ -44,25 +44,29 @@ _SAYS = {
 }
 """How a card shows that its owner has told Imager this already: in YAML, or in Imager's firstrun.sh."""
 
+_NAMED = re.compile(rb"^(hostname: *|.*set_hostname +)[\"']?([A-Za-z0-9-]{1,63})\b", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What starts the first boot: the files to write at the end, and the Python that the card's system has."""
+    """What starts the first boot: the files to write at the end; and the Python that the card's system has, and its name."""
 
     system: str
     python: str
     starts: dict[str, bytes]
+    name: str = ""
 
 
-def put(place: Path, wishes: Wishes, bundle: Path | None = None, *, arch: str = "aarch64", dry: bool = False) -> None:
+def put(place: Path, wishes: Wishes, bundle: Path | None = None, *, arch: str = "aarch64", dry: bool = False) -> str:
     """Write it, to a folder or an image file, and read it back. `bundle` is one of scripts/bundle; without it one is made.
-    `dry`: only say what would be written. Raises: Trouble; and before anything is written, where it cannot be merged."""
+    `dry`: only say what would be written. What the device will be called is returned, if it is known. Raises: Trouble; and
+    before anything is written, where it cannot be merged."""
     boot = partition.of(place)
     names = boot.names()
     plan = planned(boot, names, wishes)
     tell(place, boot, names, plan)
     if dry:
-        return
+        return wishes.name or plan.name
     with made(bundle, plan.python, arch) as archive:
         installer = check(archive, plan.python, arch)
         digest = digest_of(archive)
@@ -81,6 +85,7 @@ def put(place: Path, wishes: Wishes, bundle: Path | None = None, *, arch: str = 
     # Until now nothing of this is started: a card that is drawn out early is as it was.
     for name, start in plan.starts.items():
         write(boot, name, start)
+    return wishes.name or plan.name
 
 
 def tell(place: Path, boot: Partition, names: set[str], plan: Plan) -> None:
@@ -124,7 +129,7 @@ def cloud_init(boot: Partition, names: set[str]) -> tuple[Plan, bytes]:
         )
     if re.search(rb"^vendor_data:", said, re.MULTILINE):
         raise Trouble("user-data says something of vendor_data, and that is what starts edge-mcp. Take these lines away first")
-    return Plan("Raspberry Pi OS 13 (Trixie), set up by cloud-init", "3.13", {"vendor-data": VENDOR}), said
+    return Plan("Raspberry Pi OS 13 (Trixie), set up by cloud-init", "3.13", {"vendor-data": VENDOR}, named(said)), said
 
 
 def first_run(boot: Partition, names: set[str]) -> tuple[Plan, bytes]:
@@ -145,7 +150,13 @@ def first_run(boot: Partition, names: set[str]) -> tuple[Plan, bytes]:
     first, _, rest = script.partition(b"\n")
     if not re.fullmatch(rb"#! ?(/usr)?/bin/(env )?(ba|da)?sh( -\w+)?", first):
         raise Trouble("firstrun.sh on the card is no script of sh or bash that edge-mcp could add its lines to")
-    return Plan(system, "3.11", {"firstrun.sh": first + b"\n" + LINES + rest}), without_comments(script)
+    return Plan(system, "3.11", {"firstrun.sh": first + b"\n" + LINES + rest}, named(script)), without_comments(script)
+
+
+def named(said: bytes) -> str:
+    """What Imager was told that the device is called."""
+    found = _NAMED.search(said)
+    return found[2].decode().lower() if found else ""
 
 
 def without_comments(text: bytes) -> bytes:

@@ -112,7 +112,7 @@ def content(boot: partition.Partition) -> dict[str, bytes]:
 def test_what_cloud_init_was_told_stays(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     boot = card(place, user_data=USER_DATA, meta_data=META_DATA, network_config=NETWORK)
     before, packed = content(boot), bundle(tmp_path)
-    first_boot.put(place, Wishes(token=TOKEN), packed)
+    assert first_boot.put(place, Wishes(token=TOKEN), packed) == "attic"
     assert content(boot) == {**before, "vendor-data": first_boot.VENDOR}
     assert "vendor-data is new" in capsys.readouterr().err
     assert boot.digest("edge-mcp/bundle.tar") == hashlib.sha256(packed.read_bytes()).hexdigest()
@@ -133,7 +133,7 @@ def test_what_first_run_does_is_still_done(place: Path, tmp_path: Path) -> None:
     boot = card(place, firstrun__sh=FIRST_RUN, cmdline__txt=CMDLINE + RUN + "\n")
     before = content(boot)
     for _ in range(2):
-        first_boot.put(place, Wishes(), bundle(tmp_path, python="3.11"))
+        assert first_boot.put(place, Wishes(), bundle(tmp_path, python="3.11")) == "attic"
         script = FIRST_RUN.replace("#!/bin/bash\n", "#!/bin/bash\n" + first_boot.LINES.decode())
         assert content(boot) == {**before, "firstrun.sh": script.encode()}
 
@@ -141,7 +141,7 @@ def test_what_first_run_does_is_still_done(place: Path, tmp_path: Path) -> None:
 def test_without_imagers_settings_there_is_a_first_run_too(place: Path, tmp_path: Path) -> None:
     boot = card(place)
     for _ in range(2):
-        first_boot.put(place, Wishes(name="attic"), bundle(tmp_path, python="3.11"))
+        assert first_boot.put(place, Wishes(name="hall"), bundle(tmp_path, python="3.11")) == "hall"
         assert boot.read("cmdline.txt").decode() == CMDLINE + RUN.replace("/boot/", "/boot/firmware/") + "\n"
         assert boot.read("firstrun.sh") == first_boot.FIRST_RUN
 
