@@ -35,6 +35,9 @@ REFUSED_S = 30.0
 """How long a device is left alone that wants another token or is none, unless it is announced anew."""
 DOUBT_S = 1.5
 """How long a device has to answer that is said to have gone."""
+DAMP_S = 0.1
+"""After a device said that something changed it is heard again after so long; twice as long each time that it goes on."""
+MOST_DAMP_S = 10.0
 MAX_TOLD = 16
 """Reasons why a device is away that are said in the log until it is there again: each of its addresses has its own."""
 LOAD = "device://load"
@@ -264,11 +267,14 @@ class Upstream:
             listening = asyncio.create_task(client.listen(wanted, note))
             listening.add_done_callback(lambda _: came.set())
             try:
+                pause_s = DAMP_S
                 while not listening.done():
                     await came.wait()
                     came.clear()
                     while news:
                         await self._changed(client, news.popitem()[0])
+                    await asyncio.wait([listening], timeout=pause_s)
+                    pause_s = min(pause_s * 2, MOST_DAMP_S) if news else DAMP_S
             finally:
                 listening.cancel()
                 await asyncio.wait([listening])

@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,34 @@ async def test_a_device_that_comes_at_the_moment_of_the_end_keeps_nobody_from_en
     async with asyncio.timeout(10):
         await up.close()
     assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+async def test_a_device_that_changes_all_the_time_is_heard_ever_more_rarely() -> None:
+    lists = 0
+
+    class Restless:
+        """Changes as soon as it was looked at."""
+
+        version = "2025-11-25"
+        codec = codec_of("json")
+
+        def __init__(self) -> None:
+            self.note: Callable[[str], None] = lambda _: None
+
+        async def listen(self, wanted: Any, note: Callable[[str], None]) -> None:
+            self.note = note
+            note("tools")
+            await asyncio.get_running_loop().create_future()
+
+        async def request(self, method: str, *_: Any) -> msgspec.Raw:
+            nonlocal lists
+            lists += method == "tools/list"
+            asyncio.get_running_loop().call_soon(self.note, "tools")
+            return msgspec.Raw(b"{}")
+
+    up = Upstream(Target("a", "id-a", "ws://127.0.0.1:9/mcp"), load=0)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1.0):
+            await up._listen(Restless())  # type: ignore[arg-type]
+    assert 1 <= lists <= 5
+    await up.close()
