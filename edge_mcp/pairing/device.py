@@ -28,7 +28,8 @@ TRIES = 5
 EXCHANGE_S = 15.0
 MAX_EXCHANGES = 4
 PER_S = 4
-"""SPAKE2 is about 15 ms of arithmetic, on a Pi several times that."""
+"""SPAKE2 is about 15 ms of arithmetic, on a Pi several times that. One address begins half as many at most: so a single flood
+keeps nobody else out."""
 _LAN = tuple(
     ipaddress.ip_network(net)
     for net in (
@@ -88,7 +89,7 @@ class Device:
         self._now = now
         self._window: _Window | None = None
         self._begun: dict[str, _Begun] = {}
-        self._started: list[float] = []
+        self._started: list[tuple[float, str]] = []
         self._arithmetic = asyncio.Lock()
 
     async def answer(self, body: bytes, address: str) -> tuple[int, bytes]:
@@ -136,10 +137,11 @@ class Device:
     async def _hello(self, hello: Hello, address: str, window: _Window) -> Reply:
         now = self._now()
         self._begun = {nonce: begun for nonce, begun in self._begun.items() if now < begun.until_s and begun.address != address}
-        self._started = [then for then in self._started if now - then < 1.0]
-        if len(self._begun) >= MAX_EXCHANGES or len(self._started) >= PER_S or self._arithmetic.locked():
+        self._started = [(then, who) for then, who in self._started if now - then < 1.0]
+        mine = sum(who == address for _, who in self._started)
+        if len(self._begun) >= MAX_EXCHANGES or len(self._started) >= PER_S or mine >= PER_S // 2 or self._arithmetic.locked():
             return 429, Failure("others are pairing at the moment. Try again in a few seconds")
-        self._started.append(now)
+        self._started.append((now, address))
         async with self._arithmetic:
             made = await asyncio.to_thread(_finished, window.pin, bytes.fromhex(hello.element))
         if made is None:

@@ -195,6 +195,16 @@ async def test_a_flood_begins_no_more_than_a_few_exchanges(device: Running) -> N
     assert len(device.device._begun) <= 4
 
 
+async def test_a_flood_from_one_address_keeps_nobody_else_out(device: Running) -> None:
+    device.open()
+    said = {"step": "hello", "id": HOST, "name": "host", "nonce": "22" * 32, "element": SPAKE2_A(b"000000").start().hex()}
+    body = msgspec.json.encode(said)
+    assert device.device is not None
+    flood = [(await device.device.answer(body, "10.0.0.66"))[0] for _ in range(12)]
+    assert set(flood) == {200, 429}
+    assert (await device.device.answer(body, "10.0.0.5"))[0] == 200
+
+
 async def test_what_was_said_before_is_worth_nothing(device: Running) -> None:
     secret = await begun(device, device.open())
     assert (await confirmed(device, secret))[0] == 200
