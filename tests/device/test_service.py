@@ -144,6 +144,40 @@ def test_no_systemd_complains_of_the_units(tmp_path: Path) -> None:
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_left_alone_it_writes_nothing_and_says_nothing(machine: Machine) -> None:
+    finds_the_cat(machine)
+    pid = main_pid(machine)
+    pids = (pid, *machine.run("pgrep", "--parent", pid).stdout.split())
+    assert len(pids) == 2, "server and engine"
+
+    def seen() -> tuple[str, ...]:
+        counts = (machine.run("grep", "write_bytes\\|wchar", f"/proc/{pid}/io").stdout for pid in pids)
+        return (*counts, machine.journal(UNIT))
+
+    deadline = time.monotonic() + 60
+    before, since = seen(), time.monotonic()
+    while time.monotonic() < since + 5:  # what follows a call, as measuring, has ended
+        assert time.monotonic() < deadline, before
+        time.sleep(0.5)
+        if (now := seen()) != before:
+            before, since = now, time.monotonic()
+
+
+def test_the_doctor_knows_the_service_and_what_was_changed_of_its_unit(machine: Machine) -> None:
+    said = machine.run("edge-mcp", "doctor", check=False).stdout
+    assert "ok       service: active: " in said and "ok       unit: as shipped" in said, said
+    unit = machine.path(f"/etc/systemd/system/{UNIT}")
+    shipped = unit.read_bytes()
+    try:
+        unit.write_bytes(shipped + b"# mine\n")
+        machine.run("systemctl", "daemon-reload")
+        said = machine.run("edge-mcp", "doctor", check=False).stdout
+        assert f"note     unit: /etc/systemd/system/{UNIT} is not as shipped" in said, said
+    finally:
+        unit.write_bytes(shipped)
+        machine.run("systemctl", "daemon-reload")
+
+
 def test_a_new_token_is_one_of_the_service(machine: Machine) -> None:
     before = token(machine)
     said = machine.run("edge-mcp", "token", "--new").stdout
