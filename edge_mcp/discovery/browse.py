@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
+from errno import EADDRINUSE
 from itertools import count
 from types import TracebackType
 from typing import Self
@@ -45,6 +46,7 @@ _SWEEP_S = 10.0
 _SILENT_MS = 30_000  # asked for in vain for so long, a device is gone
 _RETRY_S = 5.0
 _QUERY_EVERY = 6  # sweeps: who was not heard when it came is found then
+_TAKEN = "another program has mDNS' port 5353 and does not share it: ss -lunp sport = :5353 says which"
 _QUERY, _CLASS_IN, _A, _TXT, _AAAA, _SRV, _ANY = 0, 1, 1, 16, 28, 33, 255
 
 Prefer = Callable[[str], bool]
@@ -96,7 +98,7 @@ class Browser:
             self._listener = _Listener(self, self._zeroconf.zeroconf)
             self.problem = ""
         except (OSError, Error, RuntimeError) as error:
-            self.problem = f"this machine is in no network: {error}"
+            self.problem = _TAKEN if getattr(error, "errno", 0) == EADDRINUSE else f"this machine is in no network: {error}"
             logger.debug("%s", self.problem)
 
     async def _stop(self) -> None:

@@ -136,6 +136,37 @@ def test_nothing_found_and_no_network_are_no_crash(lan: Segment) -> None:
     assert time.monotonic() - begun < PATIENCE_S / 2
 
 
+_SHUT_OUT = """
+import asyncio, socket
+from edge_mcp.discovery.browse import Browser
+
+async def main():
+    taken = socket.socket(type=socket.SOCK_DGRAM)
+    taken.bind(("", 5353))
+    async with Browser() as browser:
+        print(browser.problem)
+        taken.close()
+        while not browser.found:
+            await asyncio.sleep(0.05)
+        print(browser.problem, *(name for name, _ in browser.found))
+
+asyncio.run(main())
+"""
+
+
+def test_a_port_that_another_program_does_not_share_is_named_and_waited_for(lan: Segment) -> None:
+    with Speaker(lan.hosts[1], service(2)):
+        process = lan.hosts[0].start(sys.executable, "-c", _SHUT_OUT, stdout=subprocess.PIPE)
+        try:
+            said, _ = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+            process.wait()
+    problem, found = said.splitlines()
+    assert problem.startswith("another program has mDNS' port 5353 and does not share it")
+    assert found.strip() == "kitchen-3f2a"
+
+
 def test_a_tool_is_called_by_the_name_of_its_device_over_ipv4_and_ipv6(lan: Segment, tmp_path: Path) -> None:
     host = lan.hosts[1]
     links = json.loads(
