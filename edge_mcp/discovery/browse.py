@@ -7,7 +7,7 @@ that the caller prefers first, few devices of one address, and the library's own
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from errno import EADDRINUSE
 from itertools import count
@@ -29,6 +29,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from edge_mcp.discovery import interfaces
 from edge_mcp.discovery.advert import SERVICE, advert_of
 from edge_mcp.discovery.found import Found, instance, ranked
+from edge_mcp.discovery.interfaces import Network
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Browser:
         self._prefer = prefer
         self._interfaces = list(named)
         self._addresses: list[str] = []
+        self._networks: list[Network] = []
         self._names: dict[str, float] = {}  # lower case -> when it was last heard, in the library's milliseconds
         self._zeroconf: AsyncZeroconf | None = None
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -91,7 +93,7 @@ class Browser:
         if not logger.isEnabledFor(logging.DEBUG):
             logging.getLogger("zeroconf").setLevel(logging.CRITICAL)  # an interface that takes nothing is no news
         try:
-            self._addresses = self._own()
+            self._addresses, self._networks = self._own(), interfaces.networks()
             if not self._addresses:
                 raise OSError("it has no address")
             self._zeroconf = AsyncZeroconf(self._addresses)
@@ -163,7 +165,7 @@ class Browser:
         name = instance(full)
         if self._zeroconf is None or name.lower() not in self._names:
             return
-        here = dict(_devices(self._zeroconf.zeroconf, name, full))
+        here = dict(_devices(self._zeroconf.zeroconf, name, full, self._networks))
         if not here and ask:
             self._ask(full)
         # Another device of that name may say that it alone has it: who was there before stays, until it is gone.
@@ -297,7 +299,7 @@ class _Listener(AsyncServiceBrowser):
         self._browser._look(name)
 
 
-def _devices(zeroconf: Zeroconf, name: str, full: str) -> Iterator[tuple[tuple[str, str], Found]]:
+def _devices(zeroconf: Zeroconf, name: str, full: str, networks: Sequence[Network]) -> Iterator[tuple[tuple[str, str], Found]]:
     """The devices that say they have this name, by name and id, as far as all is known of them."""
     now = current_time_millis()
 
@@ -312,12 +314,12 @@ def _devices(zeroconf: Zeroconf, name: str, full: str) -> Iterator[tuple[tuple[s
         advert = advert_of(ServiceInfo(SERVICE, full, properties=text.text).properties)
         # What came in one packet belongs together.
         service = min(reversed(services), key=lambda record: abs(record.created - text.created))
-        addresses = _addresses(zeroconf, service.server, now)
+        addresses = _addresses(zeroconf, service.server, now, networks)
         if advert is not None and addresses:
             yield (name, advert.id), Found(name, advert.id, advert, addresses, service.port)
 
 
-def _addresses(zeroconf: Zeroconf, server: str, now: float) -> tuple[str, ...]:
+def _addresses(zeroconf: Zeroconf, server: str, now: float, networks: Sequence[Network]) -> tuple[str, ...]:
     """Where a server is, best first."""
     records = [
         record
@@ -326,7 +328,6 @@ def _addresses(zeroconf: Zeroconf, server: str, now: float) -> tuple[str, ...]:
         if isinstance(record, DNSAddress) and not record.is_expired(now)
     ]
     records.sort(key=lambda record: record.created, reverse=True)
-    best = sorted(
-        filter(None, (ranked(one.address, one.scope_id) for one in records[: 4 * MAX_ADDRESSES])), key=lambda pair: pair[0]
-    )
+    some = (ranked(one.address, one.scope_id, networks) for one in records[: 4 * MAX_ADDRESSES])
+    best = sorted(filter(None, some), key=lambda pair: pair[0])
     return tuple(dict.fromkeys(address for _, address in best))[:MAX_ADDRESSES]

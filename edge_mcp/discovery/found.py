@@ -2,9 +2,11 @@
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edge_mcp.discovery.advert import SERVICE, Advert
+from edge_mcp.discovery.interfaces import Network
 
 _MAX_NAME = 63  # RFC 6763, 4.1.1
 
@@ -38,8 +40,12 @@ def instance(full: str) -> str:
     return name if whole and name.isprintable() and name == name.strip() and len(name.encode()) <= _MAX_NAME else ""
 
 
-def ranked(packed: bytes, scope: int | None) -> tuple[int, str] | None:
-    """An address, and how good it is, from 0; None for one where no other host can be."""
+def ranked(packed: bytes, scope: int | None, networks: Sequence[Network] = ()) -> tuple[int, str] | None:
+    """An address, and how good it is, from 0; None for one where no device of the LAN can be.
+
+    Anybody in the network may have this machine knock wherever an advert says: a public address, or an IPv4 link-local one,
+    counts only in one of the `networks` that this machine is in itself. (IPv6 link-local ones cannot lead out of it.)
+    """
     try:
         ip = ipaddress.ip_address(packed)
     except ValueError:
@@ -51,6 +57,8 @@ def ranked(packed: bytes, scope: int | None) -> tuple[int, str] | None:
     if ip.is_link_local and ip.version == 6:
         name = _interface(scope)
         return (4, f"{ip}%{name}") if name else None
+    if (ip.is_link_local or not ip.is_private) and not any(ip in network for network in networks):
+        return None
     if ip.is_link_local:
         return 5, str(ip)
     return (0 if ip.is_private else 2) + (ip.version == 6), str(ip)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 SETTLE_S = 2.0
 """Changes come in swarms: so long after the last one they are told, as one."""
 _RECEIVE = 65536
@@ -69,6 +71,17 @@ def interfaces() -> list[Interface]:
     return [
         Interface(one.index, one.name, one.flags, one.kind, one.mac, one.master, tuple(addresses.get(one.index, ())))
         for one in links.values()
+    ]
+
+
+def networks() -> list[Network]:
+    """Those that this machine has an address in, without point-to-point ones. Raises: OSError."""
+    return [
+        ipaddress.ip_network((packed, length), strict=False)
+        for type_, body in _dumped(_GETADDR)
+        if type_ == _NEWADDR and len(body) >= 8
+        for packed, length in [(attributes(body[8:]).get(_IFA_ADDRESS, b""), body[1])]
+        if len(packed) in (4, 16) and length <= 8 * len(packed)
     ]
 
 

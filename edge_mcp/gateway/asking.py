@@ -38,6 +38,13 @@ async def asked(upstream: Upstream, method: str, params: dict[str, Any], context
     raise EdgeError(f"{upstream.name} asks more than {MAX_ROUNDS} times before it answers")
 
 
+def question_of(device: str, method: str, params: dict[str, Any]) -> Question:
+    """A device's question to the host's user, who is told whose it is: the host shows the gateway's name with it."""
+    if method == "elicitation/create":
+        params = {**params, "message": f"{device} asks: {params.get('message', '')}"}
+    return Question(method, params)
+
+
 async def _request(
     method: str, params: dict[str, Any], more: dict[str, Any], context: Context | None, client: Client
 ) -> dict[str, Any]:
@@ -54,7 +61,7 @@ async def _answers(upstream: Upstream, questions: Any, context: Context) -> dict
     """The host's; the keys name the device: what was allowed to one is not allowed to another."""
     try:
         wanted = {
-            f"{upstream.id}/{key}": Question(question["method"], dict(question.get("params", {})))
+            f"{upstream.id}/{key}": question_of(upstream.name, question["method"], dict(question.get("params", {})))
             for key, question in questions.items()
         }
         answers = await context.ask(wanted)

@@ -12,8 +12,9 @@ from typing import Any, Self
 import msgspec
 
 from edge_mcp.client.client import Client
-from edge_mcp.context import Context, Question
+from edge_mcp.context import Context
 from edge_mcp.errors import CallError, ConnectionClosed
+from edge_mcp.gateway.asking import question_of
 from edge_mcp.gateway.upstream import Upstream
 from edge_mcp.protocol.codec import Arguments, Codec
 from edge_mcp.protocol.jsonrpc import UNDECODABLE, present
@@ -94,7 +95,10 @@ class Passing:
 
         Raises: InputRequired, with which the host's request ends; it comes again with the answers.
         """
-        questions = {f"{upstream.id}/{key}": Question(question.method, question.params) for key, question in asked.items()}
+        questions = {
+            f"{upstream.id}/{key}": question_of(upstream.name, question.method, question.params)
+            for key, question in asked.items()
+        }
         try:
             answers = await self._context.ask(questions)
         except ConnectionClosed as error:

@@ -60,8 +60,13 @@ def test_an_address_is_one_where_another_host_can_be(packed: bytes, scope: int |
 
 def test_the_best_address_is_one_of_the_own_network() -> None:
     texts = ["169.254.1.1", "8.8.8.8", "2001:4860::1", "fd00::1", "192.168.1.2"]
-    order = sorted(filter(None, (ranked(ipaddress.ip_address(text).packed, None) for text in texts)))
+    near = [ipaddress.ip_network(text) for text in ("169.254.0.0/16", "8.8.8.0/24", "2001:4860::/64")]
+    order = sorted(filter(None, (ranked(ipaddress.ip_address(text).packed, None, near) for text in texts)))
     assert [text for _, text in order] == ["192.168.1.2", "fd00::1", "8.8.8.8", "2001:4860::1", "169.254.1.1"]
+    # An advert leads nowhere beyond the networks that this machine is in.
+    texts += ["169.254.169.254", "8.8.9.9", "2001:4860:0:1::1"]
+    far = [text for text in texts if not ranked(ipaddress.ip_address(text).packed, None, near[1:2])]
+    assert far == ["169.254.1.1", "2001:4860::1", "169.254.169.254", "8.8.9.9", "2001:4860:0:1::1"]
     assert ranked(ipaddress.ip_address("fe80::1").packed, None) is None
     assert ranked(ipaddress.ip_address("::ffff:127.0.0.1").packed, None) is None
     assert ranked(ipaddress.ip_address("fe80::1").packed, 1) == (4, "fe80::1%lo")

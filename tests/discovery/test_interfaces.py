@@ -1,6 +1,7 @@
 """What the kernel says of interfaces, and which of them a device is advertised on."""
 
 import asyncio
+import ipaddress
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from edge_mcp.discovery.identity import device_id, instance_name
-from edge_mcp.discovery.interfaces import Changes, Interface, attributes, interfaces, messages, of_the_network
+from edge_mcp.discovery.interfaces import Changes, Interface, attributes, interfaces, messages, networks, of_the_network
 from tests.transports.networks import Host
 
 UP = 0x1 | 0x2 | 0x40 | 0x1000
@@ -52,6 +53,10 @@ def test_this_machine_has_a_loopback_interface() -> None:
     loopback = next(one for one in interfaces() if one.name == socket.if_indextoname(1))
     assert "127.0.0.1" in loopback.addresses
     assert loopback.kind == ""
+
+
+def test_this_machine_is_in_the_network_of_its_loopback() -> None:
+    assert ipaddress.ip_network("127.0.0.0/8") in networks()
 
 
 def test_changes_are_told_once_for_a_swarm() -> None:

@@ -151,6 +151,8 @@ async def test_what_a_device_asks_goes_to_the_host(tmp_path: Path) -> None:
         assert answer["first"]["action"] == answer["second"]["action"] == "accept"
         by = "ab".index(answer["by"])
         assert [list(asked) for asked in host.asked] == [[f"{ups[by].id}/first"], [f"{ups[by].id}/second"]]
+        (question,) = host.asked[0].values()
+        assert question.params["message"] == f"{ups[by].name} asks: May I?"
         assert (devices[0].calls + devices[1].calls) == ["asked"]
         with pytest.raises(ProtocolError, match="elicitation") as caught:
             await Router().call(ups, "asks", arguments, host.context(), repeatable=False)
