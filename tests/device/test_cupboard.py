@@ -8,16 +8,12 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypedDict, Unpack
-
-import pytest
 
 from tests.discovery.segment import Segment, address, segment
 from tests.processes import ROOT, SERVE, Served, serving
@@ -33,8 +29,6 @@ class Where(TypedDict, total=False):
 
     XDG_CACHE_HOME: str
     XDG_DATA_HOME: str
-    NOTIFY_SOCKET: str
-    WATCHDOG_USEC: str
 
 
 def written(pid: int) -> dict[str, int]:
@@ -97,32 +91,25 @@ def disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize(("rate", "idle_s", "watchdog_s"), [(400, 3600, 0), (1, 6, 3)], ids=["an hour", "watched"])
-async def test_while_idle_nothing_is_written_and_nothing_said(tmp_path: Path, rate: int, idle_s: int, watchdog_s: int) -> None:
-    """An hour within seconds, with a peer that stays connected; or a few seconds in which systemd's watchdog has the model that
-    stays in memory run, each second."""
-    manager = tmp_path / "manager"
-    with _listening(manager) as heard:
-        environment = Where(NOTIFY_SOCKET=str(manager), WATCHDOG_USEC=str(watchdog_s * 1_000_000))
-        async with timed(tmp_path, rate, "--preload", "language-detector", **environment) as (served, caller):
-            await call_all(caller)
-            await until(lambda: len(list(tmp_path.glob("cache/edge-mcp/curves/*.json"))) == 2, "both were measured")
-            os.kill(served.pid, signal.SIGUSR1)
-            if rate > 1:
-                await until(lambda: any("unloaded" in line for line in served.log), "a model that is not preloaded leaves")
-            engine = served.engine_pid()
-            assert engine is not None
-            pids = (served.pid, engine)
-            await settled(served, *pids)
-            heard.clear()
-            before, said, slept = [written(pid) for pid in pids], list(served.log), [wakes(pid) for pid in pids]
-            await asyncio.sleep(idle_s / rate)
-            assert [written(pid) for pid in pids] == before
-            assert served.log == said
-            assert served.engine_pid() == engine
-            assert (sum(b"WATCHDOG=1" in line for line in heard) >= 4) == bool(watchdog_s)
-            rates = [(wakes(pid) - then) / idle_s * 60 for pid, then in zip(pids, slept, strict=True)]
-            sys.stderr.write(f"wake-ups a minute, of server and engine: {rates[0]:.1f} {rates[1]:.1f}\n")
+async def test_while_idle_nothing_is_written_and_nothing_said(tmp_path: Path) -> None:
+    """An hour within seconds, with a peer that stays connected. (With systemd's watchdog: test_service.py.)"""
+    rate, idle_s = 400, 3600
+    async with timed(tmp_path, rate, "--preload", "language-detector") as (served, caller):
+        await call_all(caller)
+        await until(lambda: len(list(tmp_path.glob("cache/edge-mcp/curves/*.json"))) == 2, "both were measured")
+        os.kill(served.pid, signal.SIGUSR1)
+        await until(lambda: any("unloaded" in line for line in served.log), "a model that is not preloaded leaves")
+        engine = served.engine_pid()
+        assert engine is not None
+        pids = (served.pid, engine)
+        await settled(served, *pids)
+        before, said, slept = [written(pid) for pid in pids], list(served.log), [wakes(pid) for pid in pids]
+        await asyncio.sleep(idle_s / rate)
+        assert [written(pid) for pid in pids] == before
+        assert served.log == said
+        assert served.engine_pid() == engine
+        rates = [(wakes(pid) - then) / idle_s * 60 for pid, then in zip(pids, slept, strict=True)]
+        sys.stderr.write(f"wake-ups a minute, of server and engine: {rates[0]:.1f} {rates[1]:.1f}\n")
 
 
 async def test_a_wall_clock_that_jumps_by_decades_is_nothing_to_anybody(tmp_path: Path) -> None:
@@ -241,24 +228,3 @@ async def _edge_mcp(*words: str, program: list[str] | None = None, **environment
     out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return process.returncode, out.decode()
-
-
-@contextmanager
-def _listening(path: Path) -> Iterator[list[bytes]]:
-    """A service manager that hears what it is told."""
-    heard: list[bytes] = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
-        ear.bind(str(path))
-
-        def hear() -> None:
-            while line := ear.recv(4096):
-                heard.append(line)
-
-        thread = threading.Thread(target=hear)
-        thread.start()
-        try:
-            yield heard
-        finally:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mouth:
-                mouth.sendto(b"", str(path))
-            thread.join()
