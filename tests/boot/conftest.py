@@ -64,7 +64,7 @@ def installed(bundles: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactor
     with Computer(folder, bundles) as computer:
         computer.until("systemctl is-active --quiet edge-mcp.service")
         say(f"second boot: the service is active after {time.monotonic() - since:.0f} s")
-        computer.until("! systemctl list-jobs | grep -q running")
+        computer.until('test -z "$(systemctl list-jobs --no-legend)"')
         computer.save(READY)
         computer.cut()
     return Installed(folder, bundles, token, fingerprint)
