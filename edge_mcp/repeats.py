@@ -12,6 +12,8 @@ SAME_S, LONGEST_S = 600.0, 86_400.0
 BURST = 30
 """Lines of one place in the code, whatever is in them, at once; after that one in EVERY_S."""
 EVERY_S = 600.0
+EACH = {"each": True}
+"""As `extra` of a line that is a record of what was done, and no fault: it is said each time."""
 MAX_LINES = 256
 """Lines that are remembered; those that were not said for longest are forgotten first."""
 
@@ -40,6 +42,8 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See logging."""
+        if getattr(record, "each", False):
+            return True
         now, text = self._clock(), record.getMessage()
         error = record.exc_info[1] if record.exc_info else ""
         place = self._places.setdefault((record.name, record.lineno), _Place(BURST, now))

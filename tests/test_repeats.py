@@ -2,7 +2,7 @@
 
 import logging
 
-from edge_mcp.repeats import BURST, EVERY_S, LONGEST_S, MAX_LINES, SAME, SAME_S, Repeats
+from edge_mcp.repeats import BURST, EACH, EVERY_S, LONGEST_S, MAX_LINES, SAME, SAME_S, Repeats
 
 DAY = 86_400
 
@@ -15,9 +15,10 @@ class Log:
         self.filter = Repeats(lambda: self.now)
         self.lines: list[str] = []
 
-    def say(self, text: str, *args: object, place: int = 1, error: Exception | None = None) -> None:
+    def say(self, text: str, *args: object, place: int = 1, error: Exception | None = None, each: bool = False) -> None:
         exc_info = (type(error), error, None) if error else None
         record = logging.LogRecord("edge_mcp.room", logging.WARNING, "room.py", place, text, args, exc_info)
+        record.__dict__.update(EACH if each else {})
         if self.filter.filter(record):
             self.lines.append(record.getMessage())
 
@@ -27,6 +28,13 @@ def test_what_is_news_is_said_as_it_is() -> None:
     for number in range(BURST):
         log.say("%d %% of %s", number, "it")
     assert log.lines == [f"{number} % of it" for number in range(BURST)]
+
+
+def test_a_record_of_what_was_done_is_said_each_time() -> None:
+    log = Log()
+    for _ in range(3 * BURST):
+        log.say("the camera was read", each=True)
+    assert log.lines == ["the camera was read"] * (3 * BURST)
 
 
 def test_the_same_line_is_said_ever_more_rarely_and_tells_how_often_it_was_not() -> None:

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from edge_mcp.context import Context, Question
 from edge_mcp.errors import EdgeError, RefusedError
+from edge_mcp.repeats import EACH
 from edge_mcp.sensors.capture import Sensors
 from edge_mcp.sensors.content import Snapshot
 from edge_mcp.sensors.settings import Sensor
@@ -47,7 +48,8 @@ class SensorAccess:
             logger.info("%s was not read for %s of %s: %s", sensor.uri, purpose, _who(context.peer), error)
             raise
         size = len(snapshot.data)
-        logger.info("%s was read for %s of %s: %s, %d bytes", sensor.uri, purpose, _who(context.peer), snapshot.mime_type, size)
+        who = _who(context.peer)
+        logger.info("%s was read for %s of %s: %s, %d bytes", sensor.uri, purpose, who, snapshot.mime_type, size, extra=EACH)
         return snapshot
 
     async def allow(self, sensor: Sensor, context: Context, purpose: str) -> None:
