@@ -1,8 +1,10 @@
 """Sound files and raw PCM -> one channel of samples, block by block; the only module that imports `soundfile`."""
 
-import io
+import os
+import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -97,20 +99,26 @@ class Clip:
         for _ in self.blocks():
             pass
 
-    def _opened(self) -> Any:
-        source = io.BytesIO(self._data)
-        try:
-            if self._raw is None:
-                file = soundfile.SoundFile(source)
-            else:
-                subtype, endian, _ = RAW[self._raw.coding]
-                file = soundfile.SoundFile(source, "r", self._raw.rate, self._raw.channels, subtype, endian, "RAW")
-        except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
-            kind = sniffed(self._data) or "sound"
-            raise ArgumentError(f"the {kind} cannot be read: {_reason(error)}", _WAYS) from error
-        # It would seek to where it is after each read, which costs a decoder much, and fails where the length is not known.
-        file.seekable = _never
-        return file
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        # A descriptor: for anything else soundfile makes callbacks at run time, which on ARM needs memory that is writable and
+        # executable, and a hardened service (MemoryDenyWriteExecute=) has none.
+        with os.fdopen(os.memfd_create("sound", os.MFD_CLOEXEC), "w+b", buffering=0) as source:
+            _fill(source, self._data)
+            try:
+                if self._raw is None:
+                    file = soundfile.SoundFile(source.fileno(), closefd=False)
+                else:
+                    subtype, endian, _ = RAW[self._raw.coding]
+                    how = (self._raw.rate, self._raw.channels, subtype, endian, "RAW")
+                    file = soundfile.SoundFile(source.fileno(), "r", *how, closefd=False)
+            except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
+                kind = sniffed(self._data) or "sound"
+                raise ArgumentError(f"the {kind} cannot be read: {_reason(error)}", _WAYS) from error
+            # It would seek to where it is after each read, which costs a decoder much, and fails where the length is not known.
+            file.seekable = _never
+            with file:
+                yield file
 
     def _check(self, subtype: str, raw: RawFormat | None) -> None:
         if self._raw is None and subtype not in _SUBTYPES.get(self._kind, ()):
@@ -169,6 +177,14 @@ def _never() -> bool:
     return False
 
 
+def _fill(source: BinaryIO, data: bytes) -> None:
+    """All of it, to be read from the beginning."""
+    view = memoryview(data)
+    while view:
+        view = view[source.write(view) :]
+    source.seek(0)
+
+
 def _reason(error: Exception) -> str:
-    """Without libsndfile's "Error opening <_io.BytesIO object at 0x…>: " or "Error : "."""
-    return one_line(error).rpartition(">: ")[2].removeprefix("Error : ")
+    """Without libsndfile's "Error opening 7: " or "Error : "."""
+    return re.sub(r"^Error opening \d+: ", "", one_line(error)).removeprefix("Error : ")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,6 +56,16 @@ def test_every_format_is_heard(silero: ServedModel, kind: str, subtype: str, exa
     if exact:
         assert found["scores"] == expected["scores"]
     assert segments(silero, audio=sent(REALS, RATE, kind, subtype)) == pytest.approx([0.482, 2.302], abs=0.15)
+
+
+def test_no_code_is_made_at_run_time_which_a_hardened_service_may_not(
+    silero: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise MemoryError("Cannot allocate write+execute memory for ffi.callback()")  # as cffi says on ARM
+
+    monkeypatch.setattr(soundfile.SoundFile, "_init_virtual_io", refused)
+    assert segments(silero, audio=sent(SPEECH)) == pytest.approx([0.482, 2.302], abs=0.15)
 
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000, 96_000])
