@@ -61,11 +61,13 @@ def test_every_format_is_heard(silero: ServedModel, kind: str, subtype: str, exa
 def test_no_code_is_made_at_run_time_which_a_hardened_service_may_not(
     silero: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    audio = sent(SPEECH)
+
     def refused(*_: object) -> None:
         raise MemoryError("Cannot allocate write+execute memory for ffi.callback()")  # as cffi says on ARM
 
     monkeypatch.setattr(soundfile.SoundFile, "_init_virtual_io", refused)
-    assert segments(silero, audio=sent(SPEECH)) == pytest.approx([0.482, 2.302], abs=0.15)
+    assert segments(silero, audio=audio) == pytest.approx([0.482, 2.302], abs=0.15)
 
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000, 96_000])
