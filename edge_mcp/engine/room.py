@@ -17,11 +17,12 @@ logger = logging.getLogger(__name__)
 
 ROOM_S = 10.0
 """How long a load waits until runs of other models have ended and left it their memory."""
+RUNS_MB = 12.0
+"""What runs take besides what was measured in loads, such as decoded pictures: kept free where it can be, and what the budget
+may be exceeded by while they run where it cannot."""
 _START_MB = 25.0
 _PACKAGES_MB = 20.0
 """What an engine, and the packages of a runtime, are expected to need before they were measured."""
-_RUNS_MB = 12.0
-"""What runs take besides what was measured in loads, such as decoded pictures: kept free where it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Room:
                 return need
             if await self._one_less(model.key):
                 continue
-            if lacking <= 0 and (not need.measured or over <= _RUNS_MB):
+            if lacking <= 0 and (not need.measured or over <= RUNS_MB):
                 return need  # there is as much room as there can be; if it was a guess, the load will tell
             raise EngineError(
                 f"memory is short: {model.manifest.model.name} needs {need.total_mb:.0f} MB, and "
@@ -180,7 +181,7 @@ class Room:
 
     def _shortage(self, need_mb: float, limits: Limits) -> tuple[float, float]:
         """How much would be over the budget, and how much the device would lack."""
-        coming_mb = need_mb + self._residency.expected_mb + _RUNS_MB
+        coming_mb = need_mb + self._residency.expected_mb + RUNS_MB
         over = self._used_mb(limits) + coming_mb - limits.budget_mb
         return over, coming_mb + limits.reserve_mb - limits.memory.available_mb()
 

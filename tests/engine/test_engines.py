@@ -205,14 +205,14 @@ async def test_to_unload_a_model_waits_for_its_runs() -> None:
 
 
 async def test_five_models_called_at_random_stay_within_a_small_budget() -> None:
-    budget_mb, seed = 105, random.Random(4)
+    budget_mb, seed = 100, random.Random(4)  # all five together need 125 and more
     async with engines(budget_mb=budget_mb) as made:
         unloads = 0
         for _ in range(30):
             before = made.loaded
             await call(made, seed.choice(list(CALLS)))
             unloads += len(before - made.loaded)
-            assert Alone().process_mb(alive(made)) <= budget_mb
+            assert Alone().process_mb(alive(made)) <= budget_mb + room.RUNS_MB
         assert unloads >= 10
 
 
