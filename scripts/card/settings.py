@@ -13,6 +13,11 @@ _KEY = re.compile(r"(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-[a-z0-9@
 _TOKEN = re.compile(r"[\x21-\x7e]{16,512}")
 _ZONE = re.compile(r"[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _COUNTRY = re.compile(r"[A-Z]{2}")
+_SYSTEM = re.compile(
+    r"daemon|bin|sys|sync|games|man|lp|mail|news|uucp|proxy|www-data|backup|list|irc|_.*|nobody|systemd-.*|messagebus|sshd|avahi"
+    r"|dhcpcd|polkitd|tss|ntp|pulse|rtkit|saned|colord|lightdm|dnsmasq|usbmux|edge-mcp.*"
+)
+"""Whom Debian, Raspberry Pi OS (users of base-passwd and of packages) and edge-mcp have as users already."""
 
 
 class Trouble(Exception):
@@ -61,6 +66,8 @@ def of(options: Namespace) -> Wishes:
     _check("--user", options.user, _USER, "lower-case letters, digits, _ and -, at most 32")
     if options.user == "root":
         raise Trouble("root does not log in. Choose another --user, who may become root by sudo")
+    if _SYSTEM.fullmatch(options.user):
+        raise Trouble(f"--user: the system has a user {options.user} of its own. Choose another name")
     _check("--ssh-key", key, _KEY, "a line such as ssh-ed25519 AAAA… me@home")
     _check("--timezone", options.timezone, _ZONE, "a name such as Europe/Berlin")
     _check("--country", options.country, _COUNTRY, "two capital letters such as DE")

@@ -66,6 +66,8 @@ def test_nothing_has_to_be_wished() -> None:
         (("--name", "Küche"), "--name: 'Küche' is none"),
         (("--name", "kitchen-"), "lower-case letters, digits and -"),
         (("--user", "root"), "root does not log in"),
+        (("--user", "daemon"), "the system has a user daemon of its own"),
+        (("--user", "edge-mcp"), "the system has a user edge-mcp of its own"),
         (("--user", "a b"), "--user: 'a b' is none"),
         (("--timezone", "../etc/passwd"), "a name such as Europe/Berlin"),
         (("--country", "germany"), "two capital letters"),
