@@ -17,7 +17,7 @@ from edge_mcp.advertising import Advertising, Offer
 from edge_mcp.changes import Changes
 from edge_mcp.config import Config
 from edge_mcp.listeners import Opened
-from tests.discovery.segment import PATIENCE_S, Segment, address, discovered, edge_mcp_in, segment
+from tests.discovery.segment import PATIENCE_S, Segment, address, discovered, edge_mcp_in, ran, segment
 from tests.transports.networks import ROOT, Host
 
 PORT = 8765
@@ -76,6 +76,17 @@ def test_a_server_is_found_and_is_gone_after_its_goodbye(lan: Segment, tmp_path:
         process.terminate()
         process.wait(PATIENCE_S)
         until(host, lambda found: not found, 20)
+
+
+def test_a_network_without_ipv4_does(lan: Segment, tmp_path: Path) -> None:
+    device, host, _ = lan.hosts
+    for one in (device, host):
+        one.run("ip", "-4", "address", "flush", "dev", "eth")
+    with served(device, home=tmp_path):
+        ((name, shown),) = until(host, lambda found: bool(found)).items()
+        assert [place.partition("::")[0] for place in shown["addresses"]] == ["fe80"]
+        status, out, err = ran(host, "call", "device_status", "--json", "--on", name)
+        assert (status, out[:1]) == (0, "{"), err
 
 
 def test_devices_whose_cards_are_copies_are_two(lan: Segment, tmp_path: Path) -> None:
