@@ -107,6 +107,8 @@ class App:
         self._measured = measured
         self._config = config
         self._note = ""
+        self.up = asyncio.Event()
+        """Set once peers can connect."""
         self._listeners: Listeners | None = None
         self._advertising: Advertising | None = None
         self._batcher: Batcher | None = None
@@ -262,6 +264,7 @@ class App:
     def _ready(self, manager: Manager, greeting: str, opened: Opened | None) -> None:
         """Peers can connect."""
         manager.ready(greeting)
+        self.up.set()
         if opened is not None and self._advertising is not None:
             self._advertising.start(opened, self.server.changes)
 
@@ -372,7 +375,7 @@ async def serve(
     store = repository.store
     greeting = f"edge-mcp {edge_mcp.__version__}: {len(store.entries)} models in {', '.join(map(str, store.folders))}"
     app = App(config, repository)
-    with reloading(app.take_up, app.status, repository.rescan, manager, reread or (lambda: config)):
+    with reloading(app.take_up, app.status, repository.rescan, manager, app.up, reread or (lambda: config)):
         await app.serve(config, stdio, network, say, stop, greeting, manager)
 
 

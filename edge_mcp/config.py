@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -113,7 +114,7 @@ class Config:
     def address(self) -> tuple[str, int]:
         """`listen` as host and port. Raises: ConfigError."""
         host, colon, port = self.listen.rpartition(":")
-        if not colon or not port.isdigit() or int(port) > 65535 or not host:
+        if not (colon and host and re.fullmatch("[0-9]{1,5}", port) and int(port) <= 65535):
             raise ConfigError(f"listen is {self.listen!r}", "Write HOST:PORT, such as 127.0.0.1:8765, or *:8765")
         return host.strip("[]"), int(port)
 
@@ -218,7 +219,7 @@ def _read(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for numbers of thousands of digits
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 
@@ -273,5 +274,5 @@ def _from_text(name: str, text: str) -> Any:
     if isinstance(default, bool):
         return {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
     if isinstance(default, int):
-        return int(text) if text.isdigit() else text
+        return int(text) if re.fullmatch("[0-9]{1,18}", text) else text
     return text

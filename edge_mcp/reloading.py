@@ -20,15 +20,17 @@ def reloading(
     status: Callable[[], Awaitable[str]],
     rescan: Callable[[], None],
     manager: Manager,
+    up: asyncio.Event,
     reread: Callable[[], Config],
 ) -> Iterator[None]:
-    """Meanwhile SIGHUP reloads; of a process at a terminal it goes on meaning that the terminal is gone.
+    """Meanwhile SIGHUP reloads, once the server is `up`; of a process at a terminal it still means that the terminal is gone.
 
     Settings that are wrong (`reread`, which `take_up` calls, raises EdgeError) are told in one line, and nothing changes.
     """
     asked = asyncio.Event()
 
     async def reload() -> None:
+        await up.wait()  # what systemd is told at the end of a reload means during the start that the start is over
         while await asked.wait():
             asked.clear()
             manager.reloading()
@@ -39,6 +41,8 @@ def reloading(
                 os.environ[f"{PREFIX}LOG_LEVEL"] = level  # of engines that start from now on
             except (EdgeError, OSError) as error:
                 logger.error("the settings stay as they were: %s", error)
+            except Exception:  # of ours, and the next SIGHUP shall be heard
+                logger.exception("the settings could not be taken up")
             manager.ready(await status())
 
     loop = asyncio.get_running_loop()

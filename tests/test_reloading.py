@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import aiohttp
 import pytest
 
 from edge_mcp.config import LIVE, Config, taken_up
+from edge_mcp.reloading import reloading
+from edge_mcp.systemd import Manager
 from tests.processes import Served, serving
 
 FIRST, SECOND = "first-token-of-the-device", "second-token-of-the-device"
@@ -90,6 +93,9 @@ async def test_what_needs_a_restart_is_told(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("lanes = [", "is not valid TOML"),
+        (f"hosts = {'[' * 5000}", "is not valid TOML"),
+        (f"lanes = {'1' * 5000}", "is not valid TOML"),
+        ('listen = "127.0.0.1:²"', "Write HOST:PORT"),
         ('lanse = 1\nlisten = "127.0.0.1:0"', "unknown setting 'lanse'. Did you mean 'lanes'?"),
         ('listen = "127.0.0.1:0"\ntoken_file = "/there/is/none"', "the token file /there/is/none cannot be read"),
     ],
@@ -123,3 +129,44 @@ def test_only_live_settings_are_taken_up() -> None:
     assert now == Config(hosts=("den.home",), log_level="debug")
     assert taken_up(now, after)[1] == ["listen", "lanes"]  # as long as it was not restarted
     assert {field for field in LIVE if not hasattr(Config(), field)} == set()
+
+
+class Heard(Manager):
+    """What systemd would hear."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.said: list[str] = []
+
+    def _say(self, *lines: str) -> None:
+        self.said.append(lines[0])
+
+
+async def test_no_start_is_over_before_it_is_and_no_failure_ends_reloading(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "isatty", lambda _: False)
+    up, manager = asyncio.Event(), Heard()
+    rescans: list[int] = []
+
+    async def fails(reread: Callable[[], Config]) -> Config:
+        raise LookupError(reread().name)
+
+    async def status() -> str:
+        return "8 tools"
+
+    with reloading(fails, status, lambda: rescans.append(1), manager, up, Config):
+        os.kill(os.getpid(), signal.SIGHUP)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not manager.said
+        up.set()
+        async with asyncio.timeout(60):
+            while len(manager.said) < 2:
+                await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGHUP)
+            while len(manager.said) < 4:
+                await asyncio.sleep(0)
+    assert manager.said == ["RELOADING=1", "READY=1"] * 2
+    assert len(rescans) == 2
+    assert caplog.text.count("the settings could not be taken up") == 2
