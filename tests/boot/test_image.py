@@ -150,6 +150,16 @@ def until(board: Card, command: str) -> None:
             time.sleep(2)
 
 
+def sectors_in_three_idle_minutes(board: Card) -> int:
+    """That anybody wrote to the card, once what belongs to the boot is on it."""
+    written = "xargs </sys/block/mmcblk0/stat | cut -d' ' -f7"
+    board.run("sync; sleep 120; sync")
+    before = int(board.run(written))
+    for _ in range(2):
+        board.run("sleep 90")
+    return int(board.run(written)) - before
+
+
 def finds_the_cat(board: Card, here: dict[str, object]) -> None:
     async def call() -> dict[str, object]:
         certificate = board.run("sudo openssl x509 -in /var/lib/edge-mcp/tls/certificate.pem -outform der | sha256sum").split()[
@@ -188,3 +198,6 @@ def test_the_first_boot_makes_a_device_of_its_own_and_the_second_changes_nothing
         assert board.run("cat /etc/ssh/ssh_host_ed25519_key.pub") == keys
         assert board.run("systemctl show --value --property=NRestarts edge-mcp.service") == "0"
         finds_the_cat(board, here)
+        written = sectors_in_three_idle_minutes(board)
+        say(f"{written} sectors were written to the card in three idle minutes")
+        assert written == 0
