@@ -192,6 +192,8 @@ def test_a_new_token_is_one_of_the_service(machine: Machine) -> None:
 
 def test_installing_again_changes_nothing(machine: Machine) -> None:
     before = token(machine), machine.run("readlink", "/opt/edge-mcp/current").stdout
+    at_once = machine.run("flock", "/opt/edge-mcp", INSTALL, check=False)
+    assert (at_once.returncode, "by somebody else" in at_once.stderr) == (1, True)
     assert "edge-mcp is running" in machine.run(INSTALL).stdout
     assert (token(machine), machine.run("readlink", "/opt/edge-mcp/current").stdout) == before
     finds_the_cat(machine)
@@ -363,6 +365,14 @@ def test_an_upgrade_is_taken_up_and_one_that_does_not_start_is_taken_back(machin
     assert ended.returncode == 0, ended.stdout + ended.stderr
     second = machine.run("readlink", "/opt/edge-mcp/current").stdout
     assert second != first and token(machine) == kept
+    finds_the_cat(machine)
+
+    versions = machine.path("/opt/edge-mcp/versions")
+    (versions / "half-done").mkdir()
+    (machine.path("/opt/edge-mcp") / ".bundle-half-done").mkdir()
+    machine.run(INSTALL, "--offline", "/root/next.tar")
+    assert not list(machine.path("/opt/edge-mcp").glob(".bundle-*"))
+    assert {path.name for path in versions.iterdir()} == {Path(link.strip()).name for link in (first, second)}
     finds_the_cat(machine)
 
     ended = upgrade(break_unit)
