@@ -5,7 +5,9 @@ import hashlib
 import re
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from zoneinfo import available_timezones
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -64,12 +66,18 @@ def of(options: Namespace) -> Wishes:
         raise Trouble(f"{options.ssh_key} is a private key. Name the public one, which ends with .pub")
     _check("--name", options.name, _NAME, "lower-case letters, digits and -, at most 63")
     _check("--user", options.user, _USER, "lower-case letters, digits, _ and -, at most 32")
+    if options.name == "localhost":
+        raise Trouble("--name: every device calls itself localhost. Choose another name")
     if options.user == "root":
         raise Trouble("root does not log in. Choose another --user, who may become root by sudo")
     if _SYSTEM.fullmatch(options.user):
         raise Trouble(f"--user: the system has a user {options.user} of its own. Choose another name")
     _check("--ssh-key", key, _KEY, "a line such as ssh-ed25519 AAAA… me@home")
     _check("--timezone", options.timezone, _ZONE, "a name such as Europe/Berlin")
+    zones = available_timezones()  # none where this machine has no list of them
+    if options.timezone and zones and options.timezone not in zones:
+        near = "".join(f". Did you mean {zone}?" for zone in get_close_matches(options.timezone, zones, n=1))
+        raise Trouble(f"--timezone: there is no {options.timezone}{near}")
     _check("--country", options.country, _COUNTRY, "two capital letters such as DE")
     token = _line(options.token_file) if options.token_file else ""
     _check("--token-file", token, _TOKEN, "a line of 16 to 512 characters without spaces")

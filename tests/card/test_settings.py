@@ -66,6 +66,7 @@ def test_nothing_has_to_be_wished() -> None:
         (("--name", "Küche"), "--name: 'Küche' is none"),
         (("--name", "kitchen-"), "lower-case letters, digits and -"),
         (("--user", "root"), "root does not log in"),
+        (("--name", "localhost"), "every device calls itself localhost"),
         (("--user", "daemon"), "the system has a user daemon of its own"),
         (("--user", "edge-mcp"), "the system has a user edge-mcp of its own"),
         (("--user", "a b"), "--user: 'a b' is none"),
@@ -86,3 +87,11 @@ def test_what_cannot_be_is_told_in_one_line(flags: tuple[str, ...], words: str, 
     with pytest.raises(Trouble, match=words) as told:
         wished(*made)
     assert "\n" not in str(told.value)
+
+
+def test_a_time_zone_is_one_where_there_is_a_list_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("card.settings.available_timezones", lambda: {"Europe/Berlin", "Asia/Tokyo"})
+    with pytest.raises(Trouble, match=r"there is no Europe/Berln\. Did you mean Europe/Berlin\?"):
+        wished("--timezone", "Europe/Berln")
+    monkeypatch.setattr("card.settings.available_timezones", set)
+    assert wished("--timezone", "Europe/Berln").timezone == "Europe/Berln"
