@@ -24,6 +24,7 @@ from card.settings import Trouble, Wishes
 PARTS = Path(__file__).with_name("pi")
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = "edge-mcp"
+SETTINGS = f"{FOLDER}/settings.toml"
 SPARE = 4 << 20
 """Bytes that stay free."""
 MB = 1_000_000
@@ -31,7 +32,8 @@ MB = 1_000_000
 VENDOR = b"#!/bin/sh\n# Of edge-mcp: its first boot.\nexec sh /boot/firmware/edge-mcp/enable\n"
 _OURS = re.compile(rb"# edge-mcp begin\n.*?# edge-mcp end\n", re.DOTALL)
 LINES = b'# edge-mcp begin\nsh "${0%/*}/edge-mcp/enable" || true\n# edge-mcp end\n'
-FIRST_RUN = b"#!/bin/bash\n" + LINES + b'rm -f "$0"\nsed -i \'s| systemd.run.*||\' "${0%/*}/cmdline.txt"\nexit 0\n'
+# In this order: without the script a boot that is to run it only switches the device off.
+FIRST_RUN = b"#!/bin/bash\n" + LINES + b'sed -i \'s| systemd.run.*||\' "${0%/*}/cmdline.txt"\nsync\nrm -f "$0"\nexit 0\n'
 RUN_IT = b" systemd.run=/boot/firmware/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
 _RUNS = re.compile(rb"systemd\.run=(\S+)")
 _RUNS_OURS = re.compile(rb"/boot(/firmware)?/firstrun\.sh")
@@ -73,19 +75,28 @@ def put(place: Path, wishes: Wishes, bundle: Path | None = None, *, arch: str = 
         room(boot, archive, digest)
         files: dict[str, bytes | Path] = {
             **{path.name: path for path in PARTS.iterdir()},
-            "settings.toml": wishes.toml().encode(),
+            SETTINGS.rpartition("/")[2]: wishes.toml().encode(),
             "install": installer,
             "bundle.sha256": f"{digest}\n".encode(),
         }
         if boot.digest(f"{FOLDER}/bundle.tar") != digest:
             files = {"bundle.tar": archive, **files}
         say("writing it, and reading it back")
+        if place.is_file() and (wishes.token or wishes.wifi_key):
+            place.chmod(0o600)  # who reads it could use them
+        if b"token = " in (old := earlier(boot)) or b"wifi_key = " in old:
+            boot.clear(SETTINGS)  # what does not count any more could still be read
         for name, content in files.items():
             write(boot, f"{FOLDER}/{name}", content)
     # Until now nothing of this is started: a card that is drawn out early is as it was.
     for name, start in plan.starts.items():
         write(boot, name, start)
     return wishes.name or plan.name
+
+
+def earlier(boot: Partition) -> bytes:
+    """What was wished the last time."""
+    return boot.read(SETTINGS) if boot.digest(SETTINGS) else b""
 
 
 def tell(place: Path, boot: Partition, names: set[str], plan: Plan) -> None:
@@ -107,6 +118,10 @@ def planned(boot: Partition, names: set[str], wishes: Wishes) -> Plan:
     """What to write for the system on the card. Raises: Trouble, where that cannot be merged with what is there."""
     if not {"cmdline.txt", "config.txt"} <= names:
         raise Trouble("this is not the first partition of a Raspberry Pi OS card: it has no cmdline.txt and no config.txt")
+    issue = boot.read("issue.txt") if "issue.txt" in names else b""
+    if not issue.startswith(b"Raspberry Pi reference ") or "kernel_2712.img" not in names:
+        # pi-gen writes the one; the other, for a Pi 5, came with Raspberry Pi OS 12.
+        raise Trouble("this is no card of Raspberry Pi OS 12 (Bookworm) or 13 (Trixie): edge-mcp would keep it from booting")
     if {"user-data", "meta-data"} <= names:
         plan, said = cloud_init(boot, names)
     else:

@@ -6,6 +6,7 @@ does is in root/. Two images made of the same are alike, but not to the byte: th
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,10 +64,12 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge
 MIB = 1 << 20
 START_MB, BOOT_MB = 4, 256
 SPARE = 1.15
+ROOT_LABEL, BOOT_LABEL = "edge-mcp-root", "EDGE-MCP"
+"""Not those of Raspberry Pi OS: a card of its in a reader must not be taken for this one's root."""
 _SETUP = (
     'mkdir -p "$1/etc/default" "$1/boot/firmware"',
-    r'printf "ROOTPART=LABEL=rootfs\nCONSOLES=auto\n" > "$1/etc/default/raspi-firmware"',
-    r'printf "LABEL=rootfs / ext4 defaults 0 1\nLABEL=BOOTFS /boot/firmware vfat defaults 0 2\n" > "$1/etc/fstab"',
+    rf'printf "ROOTPART=LABEL={ROOT_LABEL}\nCONSOLES=auto\n" > "$1/etc/default/raspi-firmware"',
+    rf'printf "LABEL={ROOT_LABEL} / ext4 defaults 0 1\nLABEL={BOOT_LABEL} /boot/firmware vfat defaults 0 2\n" > "$1/etc/fstab"',
 )
 _INSIDE = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
 _LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
@@ -83,6 +86,7 @@ def build(output: Path, wishes: Wishes, bundle: Path | None = None) -> None:
         raise Trouble("this needs root, for the owners of the files of the image. Run it with sudo")
     if os.uname().machine != "aarch64":
         emulate()
+    os.umask(0o022)  # services that are not root read what is in it
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".image-") as temporary:
         folder = Path(temporary)
         if bundle is None:
@@ -145,10 +149,13 @@ def debian() -> Path:
 
 
 def mirrors() -> list[str]:
-    """Where this machine's packages come from, when that is Debian; that of the security team is the last."""
-    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    """Where this machine's packages of Debian come from, if it has any; that of the security team is the last. What else it has
+    (of Raspberry Pi, of Docker, with a password) is nothing for a device."""
+    command = ["apt-get", "indextargets", "--format", "$(ORIGIN) $(REPO_URI)", "Created-By: Packages"]
     said = subprocess.run(command, capture_output=True, text=True, check=False).stdout if shutil.which(command[0]) else ""
-    found = {line.rstrip("/") for line in said.splitlines() if "debian" in line}
+    found = {
+        line.removeprefix("Debian ").rstrip("/") for line in said.splitlines() if re.match(r"Debian https?://[^@]+$", line)
+    }
     return sorted(found, key=lambda mirror: (mirror.endswith("-security"), mirror))
 
 
@@ -163,7 +170,9 @@ def install(tree: Path, bundle: Path) -> None:
 
 def furnish(tree: Path, wishes: Wishes) -> None:
     """What makes a device of it, and nothing that two devices may share."""
-    run("cp", "--recursive", "--no-preserve=ownership", f"{OVERLAY}/.", str(tree))
+    run("cp", "--recursive", "--no-preserve=mode,ownership", f"{OVERLAY}/.", str(tree))
+    for program in (tree / "usr/local/lib/edge-mcp").iterdir():
+        program.chmod(0o755)
     units = ("edge-mcp-grow", "edge-mcp-first-boot", "systemd-networkd", "systemd-resolved", "systemd-timesyncd", "ssh")
     chroot(tree, "systemctl", "enable", "--quiet", *(f"{unit}.service" for unit in units))
     chroot(tree, "systemctl", "mask", "--quiet", *MASKED)
@@ -195,14 +204,14 @@ def assemble(tree: Path, image: Path) -> None:
     boot, root = image.with_suffix(".boot"), image.with_suffix(".root")
     firmware = tree / "boot/firmware"
     run("truncate", f"--size={BOOT_MB}M", str(boot))
-    run("mkfs.vfat", "-F", "32", "-n", "BOOTFS", str(boot))
+    run("mkfs.vfat", "-F", "32", "-n", BOOT_LABEL, str(boot))
     run("mcopy", "-i", str(boot), "-s", "-Q", "-m", *(str(path) for path in sorted(firmware.iterdir())), "::/")
     for path in firmware.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     used = int(subprocess.run(["du", "-sm", str(tree)], capture_output=True, text=True, check=True).stdout.split()[0])
     root_mb = int(used * SPARE) + 128
     run("truncate", f"--size={root_mb}M", str(root))
-    run("mke2fs", "-q", "-t", "ext4", "-L", "rootfs", "-m", "1", "-d", str(tree), str(root))
+    run("mke2fs", "-q", "-t", "ext4", "-L", ROOT_LABEL, "-m", "1", "-d", str(tree), str(root))
     run("truncate", f"--size={START_MB + BOOT_MB + root_mb}M", str(image))
     table = (
         "label: dos\n"

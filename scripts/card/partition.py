@@ -8,6 +8,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from mmap import mmap
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,9 @@ class Partition(Protocol):
 
     def write(self, name: str, content: bytes | Path) -> None:
         """Put these bytes, or those of this file, into a file, in the place of what it held."""
+
+    def clear(self, name: str) -> None:
+        """Overwrite what a file holds, where it stands on the disk. It holds what stands nowhere else."""
 
     def free(self) -> int:
         """Bytes."""
@@ -86,6 +90,12 @@ class Folder:
         finally:
             os.close(folder)
 
+    def clear(self, name: str) -> None:
+        with (self.folder / name).open("r+b") as stream:
+            stream.write(bytes(os.fstat(stream.fileno()).st_size))
+            stream.flush()
+            os.fsync(stream.fileno())
+
     def free(self) -> int:
         return shutil.disk_usage(self.folder).free
 
@@ -123,6 +133,14 @@ class Image:
             self._run("mcopy", "-o", str(content), f"::/{name}")
         with self.image.open("rb") as stream:
             os.fsync(stream.fileno())
+
+    def clear(self, name: str) -> None:
+        old = self.read(name)
+        with self.image.open("r+b") as stream, mmap(stream.fileno(), 0) as content:
+            at = content.find(old)
+            while at >= 0:
+                content[at : at + len(old)] = bytes(len(old))
+                at = content.find(old, at + len(old))
 
     def free(self) -> int:
         said = self._run("mdir", "-a", "::/").decode("utf-8", "replace")

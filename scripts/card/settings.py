@@ -18,8 +18,10 @@ _COUNTRY = re.compile(r"[A-Z]{2}")
 _SYSTEM = re.compile(
     r"daemon|bin|sys|sync|games|man|lp|mail|news|uucp|proxy|www-data|backup|list|irc|_.*|nobody|systemd-.*|messagebus|sshd|avahi"
     r"|dhcpcd|polkitd|tss|ntp|pulse|rtkit|saned|colord|lightdm|dnsmasq|usbmux|edge-mcp.*"
+    r"|adm|tty|disk|kmem|dialout|fax|voice|cdrom|floppy|tape|sudo|audio|dip|operator|src|shadow|utmp|video|sasl|plugdev|staff"
+    r"|users|nogroup|crontab|input|sgx|clock|kvm|render|netdev|bluetooth|ssh|lpadmin|gpio|i2c|spi"
 )
-"""Whom Debian, Raspberry Pi OS (users of base-passwd and of packages) and edge-mcp have as users already."""
+"""Whom Debian, Raspberry Pi OS (base-passwd and packages) and edge-mcp have as users or groups already."""
 
 
 class Trouble(Exception):
@@ -71,7 +73,7 @@ def of(options: Namespace) -> Wishes:
     if options.user == "root":
         raise Trouble("root does not log in. Choose another --user, who may become root by sudo")
     if _SYSTEM.fullmatch(options.user):
-        raise Trouble(f"--user: the system has a user {options.user} of its own. Choose another name")
+        raise Trouble(f"--user: the system has a user or group {options.user} of its own. Choose another name")
     _check("--ssh-key", key, _KEY, "a line such as ssh-ed25519 AAAA… me@home")
     _check("--timezone", options.timezone, _ZONE, "a name such as Europe/Berlin")
     zones = available_timezones()  # none where this machine has no list of them

@@ -5,12 +5,13 @@ import hashlib
 import lzma
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,7 @@ def write(image: Path, target: Path, sure: bool = False) -> None:
         raise Trouble(f"there is no {image}")
     if target.is_block_device():
         disk = disks.of(target)
+        check(image)
         print(disk, file=sys.stderr)
         if not sure:
             ask(disk)
@@ -38,6 +40,7 @@ def write(image: Path, target: Path, sure: bool = False) -> None:
         raise Trouble(f"{target} is no disk. lsblk shows which there are")
     if target.exists():
         raise Trouble(f"{target} is there already. Take it away, or name another")
+    check(image)
     try:
         _write(image, target, shutil.disk_usage(target.parent).free, os.O_EXCL | os.O_CREAT)
     except (Trouble, KeyboardInterrupt):
@@ -45,9 +48,19 @@ def write(image: Path, target: Path, sure: bool = False) -> None:
         raise
 
 
+def check(image: Path) -> None:
+    """Raises: Trouble, where it does not begin with a table of partitions."""
+    with _unpacked(image, "Nothing was written") as blocks, closing(blocks):
+        first = next(blocks, b"")
+    if first[510:512] != b"\x55\xaa":
+        packed = "Unpack it first" if image.suffix in (".zip", ".7z", ".bz2") else "It may be packed as .xz, .gz or .zst"
+        raise Trouble(f"{image} is no image of a card: it begins with no table of partitions. {packed}")
+
+
 def _write(image: Path, target: Path, most: int, flags: int) -> None:
     try:
-        descriptor = os.open(target, os.O_RDWR | os.O_CLOEXEC | flags, 0o644)
+        mode = stat.S_IMODE(image.stat().st_mode) & 0o666  # who may not read the image may not read what was in it
+        descriptor = os.open(target, os.O_RDWR | os.O_CLOEXEC | flags, mode)
     except OSError as error:
         raise Trouble(f"{target} cannot be written to: {error.strerror}") from None
     with os.fdopen(descriptor, "r+b", buffering=0) as stream:
@@ -88,7 +101,7 @@ def _copy(image: Path, target: BinaryIO, most: int) -> tuple[int, str]:
     """Bytes written, and their SHA-256. The first block, with the table of partitions, goes last: a card whose writing was
     stopped does not look like a whole one."""
     digest, written, first, progress = hashlib.sha256(), 0, b"", _Progress("written")
-    with _unpacked(image) as blocks:
+    with _unpacked(image, "What was on the card is lost") as blocks:
         for block in filter(None, blocks):
             if written + len(block) > most:
                 raise Trouble(f"{image.name} is too large: there are {most / GB:.2f} GB. What was on the card is lost")
@@ -97,8 +110,6 @@ def _copy(image: Path, target: BinaryIO, most: int) -> tuple[int, str]:
             digest.update(block)
             written += len(block)
             progress.at(written)
-    if written == 0:
-        raise Trouble(f"{image} is empty")
     target.seek(0)
     _write_all(target, first)
     os.fsync(target.fileno())
@@ -127,18 +138,18 @@ def _read_back(target: BinaryIO, place: Path, size: int, wanted: str) -> None:
 
 
 @contextmanager
-def _unpacked(image: Path) -> Iterator[Iterator[bytes]]:
-    """The image's bytes in blocks."""
+def _unpacked(image: Path, cost: str) -> Iterator[Generator[bytes, None, None]]:
+    """The image's bytes in blocks; `cost` is what it means when they end too soon."""
     try:
         with image.open("rb") as packed:
             yield _blocks(image, packed)
     except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-        raise Trouble(f"{image} is damaged: {error}. What was on the card is lost") from None
+        raise Trouble(f"{image} is damaged: {error}. {cost}") from None
     except FileNotFoundError:
         raise Trouble(f"there is no {image}") from None
 
 
-def _blocks(image: Path, packed: BinaryIO) -> Iterator[bytes]:
+def _blocks(image: Path, packed: BinaryIO) -> Generator[bytes, None, None]:
     match image.suffix:
         case ".xz" | ".gz":
             with (lzma.open if image.suffix == ".xz" else gzip.open)(packed) as stream:
@@ -149,7 +160,7 @@ def _blocks(image: Path, packed: BinaryIO) -> Iterator[bytes]:
             yield from iter(lambda: packed.read(BLOCK), b"")
 
 
-def _by_zstd(image: Path) -> Iterator[bytes]:
+def _by_zstd(image: Path) -> Generator[bytes, None, None]:
     if shutil.which("zstd") is None:
         raise Trouble("this needs zstd: sudo apt install zstd")
     command = ["zstd", "--decompress", "--stdout", "--quiet", str(image)]

@@ -96,6 +96,7 @@ def test_it_serves_as_soon_as_it_is_installed_and_is_upgraded_and_purged(machine
     machine.run("ln", "-s", "versions/x", "/opt/edge-mcp/current")  # as if scripts/install had come after it
     machine.run("dpkg", "--purge", "edge-mcp")
     assert token(machine) == first
+    assert 'name = "den"' in settings.read_text()
     machine.run("rm", "-r", "/opt/edge-mcp")
     installed(machine)
     machine.run("dpkg", "--purge", "edge-mcp")

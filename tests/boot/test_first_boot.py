@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def card(folder: Path, bundle: Path, files: Mapping[str, str]) -> Path:
+def card(folder: Path, bundle: Path, files: Mapping[str, str], wishes: Wishes = WISHES) -> Path:
     """A first partition as Imager leaves it, with edge-mcp."""
     folder.mkdir()
     cards.card(folder, **files)
-    first_boot.put(folder, WISHES, bundle, arch=os.uname().machine)
+    first_boot.put(folder, wishes, bundle, arch=os.uname().machine)
     for path in folder.rglob("*"):
         path.chmod(0o755)  # as on every FAT file system
     return folder
@@ -74,7 +75,7 @@ def by_cloud_init(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def by_first_run(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("firstrun")
     there = {"firstrun__sh": FIRST_RUN, "cmdline__txt": cards.CMDLINE + RUN + "\n"}
-    made = card(folder / "card", bundle, there)
+    made = card(folder / "card", bundle, there, replace(WISHES, timezone="Europe/Berlim"))  # which there is not
     arguments = [word for word in (made / "cmdline.txt").read_text().split() if word.startswith("systemd.")]
     assert len(arguments) == 3
     # The machine has no firmware that starts it again: it is switched off instead.
@@ -114,7 +115,11 @@ def test_what_imager_was_told_is_done_too(machine: Machine, by_cloud_init: Machi
 def test_no_secret_and_nothing_else_of_it_stays_on_the_card(machine: Machine) -> None:
     machine.until(FIRST_BOOT, 60, ActiveState="inactive")
     left = machine.run("ls", "-A", "/boot/firmware").stdout.split()
-    assert set(left) <= {"cmdline.txt", "config.txt", "user-data", "meta-data"}
+    theirs = {"cmdline.txt", "config.txt", "issue.txt", "kernel_2712.img", "user-data", "meta-data"}
+    assert set(left) <= {*theirs, "edge-mcp-error.txt"}
+    if "user-data" not in left:
+        said = machine.run("cat", "/boot/firmware/edge-mcp-error.txt").stdout
+        assert said.startswith("edge-mcp is installed. This could not be done:\ntimezone: "), said
     for secret in (TOKEN, WISHES.wifi_key):
         assert machine.run("grep", "-r", secret, "/boot", "/var/lib/cloud", "/var/log", check=False).stdout == ""
         assert secret not in machine.run("journalctl", "--no-pager").stdout

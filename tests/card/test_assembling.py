@@ -15,6 +15,16 @@ from card import image
 from card.settings import Trouble, Wishes
 
 ROOT_AT_MB = image.START_MB + image.BOOT_MB
+# What apt-get says of where packages come from: origin and address.
+SOURCES = """\
+Raspberry Pi Foundation http://archive.example/debian/
+Debian http://mirror.example/debian/
+Debian http://mirror.example/debian/
+Debian http://mirror.example/debian-security/
+Debian https://me:secret@mirror.example/debian
+Debian mirror+file:/etc/apt/mirrors/debian.list
+Docker https://download.example/linux/debian
+"""
 
 
 def said(*command: str) -> str:
@@ -57,3 +67,12 @@ def test_a_card_is_no_place_for_an_image(tmp_path: Path) -> None:
         image.build(Path("/dev/null"), Wishes())
     with pytest.raises(Trouble, match="is no file"):
         image.build(tmp_path, Wishes())
+
+
+def test_only_debian_s_own_and_nobody_s_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "apt-get"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{SOURCES}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert image.mirrors() == ["http://mirror.example/debian", "http://mirror.example/debian-security"]
+    assert image.source("http://mirror.example/debian-security").count("-security") == 2

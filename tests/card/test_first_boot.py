@@ -100,7 +100,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 def card(place: Path, **files: str) -> partition.Partition:
     """With these files, a `_` for each `-` and an `__` for a dot in their names."""
     boot = partition.of(place)
-    for name, text in {"config__txt": "arm_64bit=1\n", "cmdline__txt": f"{CMDLINE}\n", **files}.items():
+    boot.write("kernel_2712.img", b"of a Pi 5")
+    issue = "Raspberry Pi reference 2025-12-04\nGenerated using pi-gen\n"
+    always = {"config__txt": "arm_64bit=1\n", "cmdline__txt": f"{CMDLINE}\n", "issue__txt": issue}
+    for name, text in {**always, **files}.items():
         boot.write(name.replace("__", ".").replace("_", "-"), text.encode())
     return boot
 
@@ -127,6 +130,9 @@ def test_what_cloud_init_was_told_stays(place: Path, tmp_path: Path, capsys: pyt
     assert content(boot) == after
     assert "vendor-data is as it should be" in capsys.readouterr().err
     assert OTHER_TOKEN.encode() in boot.read("edge-mcp/settings.toml")
+    if place.is_file():
+        raw = place.read_bytes()
+        assert (OTHER_TOKEN.encode() in raw, TOKEN.encode() in raw, place.stat().st_mode & 0o777) == (True, False, 0o600)
 
 
 def test_what_first_run_does_is_still_done(place: Path, tmp_path: Path) -> None:
@@ -183,6 +189,7 @@ def test_what_was_said_to_imager_holds(wishes: Wishes, flag: str, tmp_path: Path
     [
         ({"user_data": NOTHING_SAID, "meta_data": "", "vendor_data": "#!/bin/sh\ntrue\n"}, "vendor-data of somebody else's"),
         ({"user_data": "#cloud-config\nvendor_data: {enabled: false}\n", "meta_data": ""}, "says something of vendor_data"),
+        ({"user_data": NOTHING_SAID, "meta_data": "", "issue__txt": "Ubuntu\n"}, "no card of Raspberry Pi OS 12"),
         ({"firstrun__sh": FIRST_RUN}, "firstrun.sh that cmdline.txt does not start"),
         ({"cmdline__txt": f"{CMDLINE} systemd.run=/sbin/other\n"}, "cmdline.txt starts /sbin/other, which is not"),
         ({"cmdline__txt": CMDLINE + RUN + "\n"}, "which is not Raspberry Pi Imager's"),
@@ -201,6 +208,15 @@ def test_what_cannot_be_merged_is_left_alone(files: dict[str, str], words: str, 
         first_boot.put(tmp_path / "bootfs", Wishes(), bundle(tmp_path))
     assert "\n" not in str(told.value)
     assert {name: boot.digest(name) for name in boot.names()} == before
+
+
+def test_an_older_raspberry_pi_os_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "bootfs").mkdir()
+    boot = card(tmp_path / "bootfs", firstrun__sh=FIRST_RUN, cmdline__txt=CMDLINE + RUN + "\n")
+    (tmp_path / "bootfs/kernel_2712.img").unlink()
+    with pytest.raises(Trouble, match="would keep it from booting"):
+        first_boot.put(tmp_path / "bootfs", Wishes(), bundle(tmp_path, python="3.11"))
+    assert "edge-mcp" not in boot.names()
 
 
 def test_what_is_no_card_is_told(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the image does at its first boot, on a Debian that has booted."""
 
+import codecs
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from card.settings import Wishes
 
 SCRIPT = "/usr/local/lib/edge-mcp/first-boot"
 WISHES = "/boot/firmware/edge-mcp-card.toml"
+ERROR = "/boot/firmware/edge-mcp-error.txt"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBtixYkNXmima08a0eACUQlWQW5D6LJP3hV7IEVmNr50 me@home"
 
 
@@ -87,3 +89,41 @@ def test_who_has_the_card_may_wish_something_later(machine: Machine) -> None:
     assert machine.path("/home/anna/.ssh/authorized_keys").read_text() == f"{other}\n"
     assert (machine.path("/etc/edge-mcp/token").read_text(), machine.path("/etc/hostname").read_text()) == before
     assert not machine.path(WISHES).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'user = "anna\nssh_key = ""', "cannot be read"),
+        (b'user = "video"\nssh_key = "ssh-ed25519 AAAA"\n', "useradd failed"),
+        (b"name = 5\n", "cannot be read: write name in quotes"),
+        (b'name = "my kitchen"\n', "name: hostname failed"),
+        (b'timezone = "Europe/Berlim"\n', "there is no Europe/Berlim"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_told_and_keeps_nothing_back(content: bytes, words: str, machine: Machine) -> None:
+    machine.path("/etc/edge-mcp/token").unlink()
+    machine.path(WISHES).write_bytes(content + b'token = "0123456789abcdef"\n')
+    machine.run("python3", SCRIPT)
+    assert words in machine.path(ERROR).read_text()
+    assert (len(machine.path("/etc/edge-mcp/token").read_text()) == 17) == ("cannot be read" not in words)
+    as_editors_write = b'timezone = "Europe/London"\r\ntoken = "fedcba9876543210"\r\n'
+    machine.path(WISHES).write_bytes(codecs.BOM_UTF8 + as_editors_write)
+    machine.run("python3", SCRIPT)
+    assert machine.path("/etc/edge-mcp/token").read_text() == "fedcba9876543210\n"
+    assert list(machine.path("/boot/firmware").iterdir()) == []
+
+
+def test_the_power_may_go_while_the_wishes_are_taken_away(machine: Machine) -> None:
+    before = machine.path("/etc/edge-mcp/token").read_text(), machine.path("/etc/hostname").read_text()
+    machine.path(WISHES).write_bytes(bytes(300))
+    machine.run("python3", SCRIPT)
+    assert (machine.path("/etc/edge-mcp/token").read_text(), machine.path("/etc/hostname").read_text()) == before
+    assert list(machine.path("/boot/firmware").iterdir()) == []
+
+
+def test_a_network_is_joined_also_without_a_country(machine: Machine) -> None:
+    machine.path(WISHES).write_text('wifi = "hidden"\n')
+    machine.run("python3", SCRIPT)
+    network = machine.path("/etc/wpa_supplicant/wpa_supplicant-wlan0.conf").read_text()
+    assert "country" not in network and "key_mgmt=NONE" in network and "scan_ssid=1" in network

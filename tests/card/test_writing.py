@@ -36,7 +36,7 @@ def card(tmp_path: Path) -> Iterator[Path]:
 
 
 def image(folder: Path, suffix: str) -> tuple[Path, bytes]:
-    content = os.urandom(1 << 18) + bytes(5 << 20) + os.urandom(512 * 11)
+    content = os.urandom(510) + b"\x55\xaa" + os.urandom((1 << 18) - 512) + bytes(5 << 20) + os.urandom(512 * 11)
     made = folder / f"image.img{suffix}"
     match suffix:
         case ".gz":
@@ -122,7 +122,8 @@ def test_the_disk_of_this_machine_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "change", "words"),
     [
-        ("", lambda content: b"", "is empty"),
+        ("", lambda content: b"", "no table of partitions"),
+        ("", lambda content: b"# About this card\n" * 100, "no table of partitions"),
         ("", lambda content: content * 2, "is too large"),
         (".gz", lambda content: content[:-9], "is damaged"),
         (".xz", lambda content: content[:-9], "is damaged"),
@@ -134,6 +135,25 @@ def test_an_image_that_cannot_be_is_told(suffix: str, change, words: str, card: 
     packed.write_bytes(change(packed.read_bytes()))
     with pytest.raises(Trouble, match=words):
         write(packed, card, sure=True)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".txt", ".zst"])
+def test_what_is_no_image_is_told_before_anything_is_lost(suffix: str, card: Path, tmp_path: Path) -> None:
+    packed, content = image(tmp_path, "")
+    write(packed, card, sure=True)
+    other = tmp_path / f"other{suffix}"
+    other.write_bytes(b"PK" * 4000)
+    with pytest.raises(Trouble, match="Nothing was written" if suffix == ".zst" else "no table of partitions"):
+        write(other, card, sure=True)
+    with card.open("rb") as device:
+        assert device.read(len(content)) == content
+
+
+def test_who_may_not_read_the_image_may_not_read_what_is_made_of_it(tmp_path: Path) -> None:
+    packed, _ = image(tmp_path, ".gz")
+    packed.chmod(0o600)
+    write(packed, tmp_path / "card.img")
+    assert (tmp_path / "card.img").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_no_disk_is_refused(tmp_path: Path) -> None:
